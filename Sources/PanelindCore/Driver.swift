@@ -1,0 +1,54 @@
+//  Driver.swift
+//  One queue: event -> handle -> actions, one at a time, in the order they came.
+//  Whoever performs an action enqueues its answer; nothing calls `handle` from inside an action.
+//  The daemon and the simulation run this same file. Read last.
+
+/// Performs actions. Answers come back through `Driver.enqueue`.
+public protocol ActionPerformer: AnyObject {
+    /// Does one thing; never blocks, never calls `handle`.
+    func perform(_ action: Action, at now: Instant)
+    /// A step was decided; its actions are performed next.
+    func decided(_ step: Step)
+}
+
+/// The queue before the machine.
+public final class Driver {
+    /// The machine. Only the driver changes it.
+    public private(set) var supervisor: Supervisor
+    private var queue: [Event] = []
+    private var isRunning = false
+    private let clock: () -> Instant
+    /// Weak, since the performer holds the driver.
+    public weak var performer: ActionPerformer?
+
+    /// Makes the driver. `clock` is read once for each event.
+    public init(_ supervisor: Supervisor, clock: @escaping () -> Instant) {
+        self.supervisor = supervisor
+        self.clock = clock
+    }
+
+    /// Adds an event behind those that wait.
+    public func enqueue(_ event: Event) { queue.append(event) }
+
+    /// Takes everything that waits, and everything that comes of it. Does nothing when it is running already.
+    public func run() {
+        guard !isRunning else { return }
+        isRunning = true
+        defer { isRunning = false }
+        var index = 0
+        while index < queue.count {
+            let event = queue[index]
+            index += 1
+            if index == queue.count {
+                queue.removeAll(keepingCapacity: true)
+                index = 0
+            }
+            let now = clock()
+            let from = supervisor.state
+            let (actions, rules) = supervisor.handle(event, at: now)
+            performer?.decided(
+                Step(at: now, event: event, from: from, to: supervisor.state, rules: rules, actions: actions))
+            for action in actions { performer?.perform(action, at: now) }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//  Supervisor+Operator.swift
+//  What the operator wants: start, stop, restart, reload, signals to pass, suspension.
+//  Intent and state are apart: an intentional stop never spawns. Read after Supervisor.swift.
+
+extension Supervisor {
+    mutating func handle(_ wish: OperatorEvent, at now: Instant, _ out: inout Decisions) {
+        switch wish {
+        case .start: start(at: now, &out)
+        case .stop(let by): stop(by: by, at: now, &out)
+        case .killNow: killNow(at: now, &out)
+        case .restart: restart(at: now, &out)
+        case .reload(let settings): reload(settings, at: now, &out)
+        case .pass(let signal):
+            if let worker = current { out.worker(worker.generation, .signal(signal, .leader)) }
+        case .suspend:
+            for generation in generations { out.worker(generation, .signal(.stop, .group)) }
+            out.actions.append(.suspendSelf)
+        case .resume:
+            for generation in generations { out.worker(generation, .signal(.continue, .group)) }
+            thaw(.zero, at: now, &out)
+        }
+    }
+
+    private mutating func start(at now: Instant, _ out: inout Decisions) {
+        switch intent {
+        case .wait:
+            intent = .run
+            pingAt = settings.watchdogPing.map { now + $0 }
+            out.because(.firstStart)
+            out.actions.append(.notify(.extendTimeout(settings.worker.startupDeadline + settings.stop.budget)))
+        case .run, .stop, .leave:
+            break  // Started once.
+        }
+    }
+
+    private mutating func stop(by who: String, at now: Instant, _ out: inout Decisions) {
+        let budgetEnd: Instant
+        switch intent {
+        case .wait, .run:
+            budgetEnd = now + settings.stop.budget
+        case .stop:
+            return  // A second request changes nothing (CONTRACT section 3).
+        case .leave:
+            // The policy's end is under way. It was not asked for, and keeps its code; the budget binds it now.
+            budgetEnd = now + settings.stop.budget
+            for generation in generations { change(generation) { $0.leave(.stop, end: budgetEnd, at: now, &out) } }
+            return
+        }
+        intent = .stop(by: budgetEnd)
+        sequel = .judge
+        if case .backoff = pause { pause = .none }
+        out.because(.stopRequested(by: who))
+        out.actions.append(.notify(.stopping))
+        out.actions.append(.notify(.extendTimeout(settings.stop.budget)))
+        if let generation = reloading { finishReload(generation, failure: "panelind stops", &out) }
+        for generation in generations { change(generation) { $0.leave(.stop, end: budgetEnd, at: now, &out) } }
+    }
+
+    private mutating func killNow(at now: Instant, _ out: inout Decisions) {
+        stop(by: "a second interrupt", at: now, &out)
+        out.because(.secondInterrupt)
+        guard case .stop(let end) = intent else { return }
+        for generation in generations { change(generation) { $0.kill(end: end, at: now, &out) } }
+    }
+
+    /// The stop signal goes at once, whatever the worker does; another follows when its tree is gone.
+    private mutating func restart(at now: Instant, _ out: inout Decisions) {
+        guard intent == .run else { return }
+        out.because(.restartRequested)
+        policy.clear()
+        pause = .none
+        nextIsUnplanned = false
+        sequel = .replace
+        if let worker = other, role == .successor {
+            finishReload(worker.generation, failure: "a restart was asked for", &out)
+            change(worker.generation) { $0.leave(.discarded, end: nil, at: now, &out) }
+        }
+        if let worker = current { change(worker.generation) { $0.leave(.restart, end: nil, at: now, &out) } }
+    }
+
+    /// Replaces the worker: beside the old one where both can serve, else after it.
+    private mutating func reload(_ new: SupervisorSettings, at now: Instant, _ out: inout Decisions) {
+        guard intent == .run else { return }
+        out.because(.reloadRequested)
+        let generation = newest.next
+        guard reloading == nil, other == nil else {
+            out.report(.reloadEnd(generation, failure: "another reload is under way"))
+            return
+        }
+        out.report(.reloadBegin(generation))
+        out.actions.append(.notify(.reloading))
+        reloading = generation
+        if let worker = current, worker.isReady || worker.life == .unready, new.overlaps, settings.overlaps {
+            role = .successor
+            other = start(new, at: now, &out)
+            return
+        }
+        settings = new
+        policy.clear()
+        pause = .none
+        nextIsUnplanned = false
+        sequel = .replace
+        if let worker = current { change(worker.generation) { $0.leave(.restart, end: nil, at: now, &out) } }
+    }
+}

@@ -1,0 +1,240 @@
+//  Supervisor+Workers.swift
+//  What the workers' news mean for the whole: whose turn it is, and what follows an end.
+//  Read after Supervisor.swift and Worker.swift.
+
+extension Supervisor {
+    /// Hands the news to the slot of its generation; news of one that is gone are ignored.
+    mutating func handle(
+        _ news: WorkerEvent, of generation: Generation, at now: Instant, _ out: inout Decisions
+    ) {
+        // A probe through the listening socket that two generations share may have been answered by the other.
+        let alone = other == nil || settings.mode != .socket
+        change(generation) { worker in
+            switch news {
+            case .prepared: worker.prepared(at: now, &out)
+            case .prepareFailed(let failure), .spawnFailed(let failure): worker.startFailed(failure, at: now, &out)
+            case .spawned(let pid):
+                worker.spawned(pid: pid, at: now, &out)
+            case .exited(let status, let use, let oom): worker.exited(status, use, oom: oom, at: now, &out)
+            case .orphansReaped: worker.orphansReaped(at: now, &out)
+            case .swept(let left, let killed): worker.swept(left: left, killed: killed, at: now, &out)
+            case .answered(let kind, let attempt, let outcome):
+                worker.answered(kind, attempt: attempt, outcome, counts: alone, at: now, &out)
+            case .notified(let notification): worker.notified(notification, at: now, &out)
+            case .logMatched: worker.logMatched(at: now, &out)
+            case .descriptor(let ready): worker.descriptor(ready: ready, at: now, &out)
+            }
+        }
+        if case .spawned = news { ranBefore = true }
+    }
+
+    /// After every event: judges ends, fills free slots, ends panelind. Idempotent when nothing happened.
+    mutating func settle(at now: Instant, _ out: inout Decisions) {
+        settleOther(at: now, &out)
+        settleCurrent(at: now, &out)
+        settleEnd(at: now, &out)
+    }
+
+    private mutating func settleOther(at now: Instant, _ out: inout Decisions) {
+        guard let worker = other else { return }
+        switch role {
+        case .successor:
+            if worker.isReady, let old = current {
+                promote(worker, over: old, at: now, &out)
+            } else if let ending = worker.ending {
+                // It failed on trial: the old one keeps serving.
+                failReload(of: worker.generation, ending.text, &out)
+            } else if case .leaving(let plan) = worker.life, case .failed(let cause) = plan.reason {
+                failReload(of: worker.generation, cause.rawValue, &out)
+            }
+        case .predecessor:
+            break
+        }
+        guard let worker = other, worker.isGone else { return }
+        if let ending = worker.ending { reportExit(worker.generation, ending, restartIn: nil, &out) }
+        other = nil
+    }
+
+    /// The newer worker is ready: it takes over, the older one drains and leaves.
+    private mutating func promote(
+        _ successor: Worker, over old: Worker, at now: Instant, _ out: inout Decisions
+    ) {
+        current = successor
+        other = old
+        role = .predecessor
+        settings = successor.settings
+        policy.clear()
+        finishReload(successor.generation, failure: nil, &out)
+        change(old.generation) { $0.leave(.replaced, end: nil, at: now, &out) }
+    }
+
+    private mutating func failReload(of generation: Generation, _ why: String, _ out: inout Decisions) {
+        guard reloading == generation else { return }
+        out.because(.reloadFailed(why))
+        finishReload(generation, failure: why, &out)
+    }
+
+    mutating func finishReload(_ generation: Generation, failure: String?, _ out: inout Decisions) {
+        guard reloading == generation else { return }
+        reloading = nil
+        out.report(.reloadEnd(generation, failure: failure))
+        if toldReady { out.actions.append(.notify(.ready)) }
+    }
+
+    private mutating func settleCurrent(at now: Instant, _ out: inout Decisions) {
+        if let worker = current {
+            if worker.isReady, reloading == worker.generation {
+                finishReload(worker.generation, failure: nil, &out)
+            }
+            if let ending = worker.ending { judge(worker, ending, at: now, &out) }
+            if worker.isGone { current = nil }
+        }
+        guard current == nil, intent == .run else { return }
+        if let worker = other, role == .successor, worker.isInService {
+            // The old one died while its successor was on trial: there is nothing to go back to.
+            current = worker
+            other = nil
+            settings = worker.settings
+            pause = .none
+            sequel = .judge
+            return
+        }
+        // Never a second tree, but for the predecessor of a worker that may overlap with it.
+        guard other == nil || (role == .predecessor && settings.overlaps) else { return }
+        switch pause {
+        case .failed: return
+        case .backoff(let until): guard until <= now else { return }
+        case .none: break
+        }
+        pause = .none
+        sequel = .judge
+        if nextIsUnplanned { restarts += 1 }
+        nextIsUnplanned = false
+        let worker = start(settings, at: now, &out)
+        current = worker
+        if reloading != nil { reloading = worker.generation }
+    }
+
+    /// Decides once what follows the end of the current worker. The wait counts from the end, not from the empty tree.
+    private mutating func judge(_ worker: Worker, _ ending: Ending, at now: Instant, _ out: inout Decisions) {
+        guard judged != worker.generation else { return }
+        judged = worker.generation
+        if reloading == worker.generation {
+            finishReload(worker.generation, failure: ending.text, &out)
+        }
+        switch intent {
+        case .stop, .leave, .wait:
+            reportExit(worker.generation, ending, restartIn: nil, &out)
+            return
+        case .run: break
+        }
+        if sequel == .replace || ending.requested {
+            sequel = .replace
+            pause = .none
+            reportExit(worker.generation, ending, restartIn: .zero, &out)
+            return
+        }
+        switch policy.judge(ending, settings.restart, isFirstStart: !ranBefore) {
+        case .restart(let delay, let rule):
+            out.because(rule)
+            nextIsUnplanned = true
+            pause = .backoff(until: now + delay)
+            reportExit(worker.generation, ending, restartIn: delay, &out)
+            if delay > .zero { out.report(.workerBackoff(worker.generation, delay: delay, rule)) }
+        case .giveUp(let rule, let code, let holds):
+            out.because(rule)
+            var ending = ending
+            if case .permanentExitCode = rule { ending.cause = .permanent }
+            reportExit(worker.generation, ending, restartIn: nil, &out)
+            out.report(.workerFailed(worker.generation, rule))
+            pause = .failed
+            if !holds { leave(code: code, at: now, &out) }
+        case .finish(let code, let rule):
+            out.because(rule)
+            reportExit(worker.generation, ending, restartIn: nil, &out)
+            leave(code: code, at: now, &out)
+        }
+    }
+
+    /// The policy's own end: no worker follows.
+    private mutating func leave(code: Int32, at now: Instant, _ out: inout Decisions) {
+        intent = .leave(code: code)
+        let budgetEnd = now + settings.stop.budget
+        if let worker = other {
+            change(worker.generation) { $0.leave(.discarded, end: budgetEnd, at: now, &out) }
+        }
+    }
+
+    private func reportExit(
+        _ generation: Generation, _ ending: Ending, restartIn: Duration?, _ out: inout Decisions
+    ) {
+        out.report(.workerExited(generation, ending, restartIn: restartIn))
+    }
+
+    /// When nobody is left and nobody shall come: write out, then exit.
+    private mutating func settleEnd(at now: Instant, _ out: inout Decisions) {
+        guard end == .no, current == nil, other == nil else { return }
+        switch intent {
+        case .wait, .run: return
+        case .stop(let by):
+            end = .flushing(until: max(now, by - Self.exitReserve), code: 0)
+        case .leave(let code):
+            end = .flushing(until: now + StopSettings.reserve, code: code)
+        }
+        out.actions.append(.flush)
+    }
+
+    /// What the process itself needs to end, out of the budget.
+    static let exitReserve: Duration = .milliseconds(50)
+
+    /// Publishes what changed, before anything else of this step is done: /ready is 503 from here.
+    mutating func publish(at now: Instant, _ out: inout Decisions) {
+        var first: [Action] = []
+        let route = routeNow(at: now)
+        if route != self.route {
+            self.route = route
+            first.append(.front(.route(route)))
+        }
+        var retryAfter: Duration = .seconds(1)
+        if case .backoff(let until) = pause { retryAfter = max(.seconds(1), until - now) }
+        let state = state
+        if state == .failed { retryAfter = settings.restart.maxDelay }
+        let snapshot = HealthSnapshot(
+            state: state, generation: newest.number, restarts: restarts, retryAfter: retryAfter)
+        // The wait shrinks as time passes; only another state makes it news.
+        let isNews =
+            snapshot.state != self.snapshot.state || snapshot.generation != self.snapshot.generation
+            || snapshot.restarts != self.snapshot.restarts
+        if isNews {
+            let was = self.snapshot.state
+            self.snapshot = snapshot
+            first.append(.publish(snapshot))
+            if state == .ready, !toldReady {
+                toldReady = true
+                first.append(.notify(.ready))
+            }
+            if state != was { first.append(.notify(.status(statusSentence(at: now)))) }
+        }
+        if !first.isEmpty { out.actions.insert(contentsOf: first, at: 0) }
+    }
+
+    /// Where requests go in this state.
+    private func routeNow(at now: Instant) -> Route {
+        switch state {
+        case .ready: return current.map { .forward($0.generation) } ?? .hold
+        case .draining:
+            if let worker = current, case .leaving(let plan) = worker.life, plan.serves, worker.lastReadyFor > .zero {
+                return .lastCall(worker.generation)
+            }
+            return .refuse(.draining, retryAfter: .seconds(1))
+        case .starting, .unready: return .hold
+        case .backoff:
+            if case .backoff(let until) = pause, until - now > settings.hold, current == nil {
+                return .refuse(.workerBackoff, retryAfter: until - now)
+            }
+            return .hold
+        case .failed: return .refuse(.workerFailed, retryAfter: settings.restart.maxDelay)
+        case .stopping, .stopped: return .refuse(.stopping, retryAfter: .seconds(1))
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//  Supervisor.swift
+//  The machine: intent (what the operator wants), at most two workers, and what follows an end.
+//  Events come in with their time, actions go out; nothing else is touched. One event is one step, and a step has its
+//  rules. Operator events are in Supervisor+Operator.swift, the workers' in Supervisor+Workers.swift.
+
+/// The supervisor of one worker at a time, and of a second one while a reload replaces it.
+public struct Supervisor: Sendable {
+    /// What the operator wants.
+    enum Intent: Hashable, Sendable {
+        /// Nothing yet: `start` has not come.
+        case wait
+        /// A worker that serves.
+        case run
+        /// The end of everything by this instant.
+        case stop(by: Instant)
+        /// An end with this code, by the policy's own decision.
+        case leave(code: Int32)
+    }
+
+    /// What fills the time while there is no current worker.
+    enum Pause: Hashable, Sendable {
+        case none
+        /// The next start waits until then.
+        case backoff(until: Instant)
+        /// Given up, and held.
+        case failed
+    }
+
+    /// What the second worker is.
+    enum Role: Hashable, Sendable {
+        /// Newer than the current one, on trial.
+        case successor
+        /// Older than the current one, leaving.
+        case predecessor
+    }
+
+    /// What happens when the current worker is gone.
+    enum Sequel: Hashable, Sendable {
+        /// Its end decides.
+        case judge
+        /// Start another.
+        case replace
+    }
+
+    /// How far panelind's own end has come.
+    enum End: Hashable, Sendable {
+        case no
+        /// The output is written out, until then at the latest.
+        case flushing(until: Instant, code: Int32)
+        case exited
+    }
+
+    public internal(set) var settings: SupervisorSettings
+    var intent = Intent.wait
+    var pause = Pause.none
+    public internal(set) var current: Worker?
+    public internal(set) var other: Worker?
+    var role = Role.predecessor
+    var sequel = Sequel.judge
+    var end = End.no
+    var policy: RestartPolicy
+    var newest = Generation(0)
+    var restarts = 0
+    /// Whether the worker that is to come replaces one that ended unasked.
+    var nextIsUnplanned = false
+    /// A process ran: later failures to start are failures, not the end.
+    var ranBefore = false
+    /// The newest worker whose end was judged.
+    var judged = Generation(0)
+    /// The worker that a reload waits for.
+    var reloading: Generation?
+    var toldReady = false
+    var pingAt: Instant?
+
+    var snapshot: HealthSnapshot
+    var route = Route.hold
+
+    /// Makes the machine. `start` sets it going.
+    public init(_ settings: SupervisorSettings, seed: UInt64) {
+        self.settings = settings
+        policy = RestartPolicy(seed: seed)
+        snapshot = HealthSnapshot(state: .starting, generation: 0, restarts: 0, retryAfter: .seconds(1))
+    }
+
+    /// When `time` is due, or nil if nothing will happen by itself.
+    public var deadline: Instant? {
+        var pauseEnds: Instant?
+        if case .backoff(let until) = pause, current == nil { pauseEnds = until }
+        var flushEnds: Instant?
+        if case .flushing(let until, _) = end { flushEnds = until }
+        if end == .exited { return nil }
+        return [current?.deadline, other?.deadline, pauseEnds, flushEnds, pingAt].earliest
+    }
+
+    /// Takes one event and answers with what to do, in order, and why.
+    public mutating func handle(_ event: Event, at now: Instant) -> (actions: [Action], rules: [Rule]) {
+        var out = Decisions()
+        guard end != .exited else { return ([], []) }
+        switch event {
+        case .worker(let generation, let news): handle(news, of: generation, at: now, &out)
+        case .front(.drained(let generation)):
+            change(generation) { $0.drained(.drained, at: now, &out) }
+        case .front(.onlyStreamsLeft(let generation)):
+            change(generation) { $0.drained(.onlyStreamsLeft, at: now, &out) }
+        case .operator(let wish): handle(wish, at: now, &out)
+        case .time: tick(at: now, &out)
+        case .flushed:
+            if case .flushing(_, let code) = end { exit(code, &out) }
+        }
+        settle(at: now, &out)
+        publish(at: now, &out)
+        return (out.actions, out.rules)
+    }
+
+    /// The deadline fired: whatever is due, in every part.
+    private mutating func tick(at now: Instant, _ out: inout Decisions) {
+        if let armed = deadline, now - armed > Self.gapThreshold { thaw(now - armed, at: now, &out) }
+        for generation in generations {
+            change(generation) { worker in
+                switch worker.life {
+                case .preparing(let until):
+                    guard until <= now else { return }
+                    worker.startFailed(
+                        StartFailure(.other, "cannot prepare worker \(generation): no answer in time"), at: now, &out)
+                case .starting, .ready, .unready: worker.tickProbes(at: now, &out)
+                case .leaving: worker.advancePlan(at: now, &out)
+                case .sweeping: worker.tickSweep(at: now, &out)
+                case .spawning, .gone: break
+                }
+            }
+        }
+        if case .flushing(let until, let code) = end, until <= now { exit(code, &out) }
+        if let pingAt, pingAt <= now, let interval = settings.watchdogPing {
+            out.actions.append(.notify(.watchdog))
+            self.pingAt = now + interval
+        }
+    }
+
+    /// A deadline that fires so late was not late by load: nobody ran (Cloud Run's CPU freeze, SIGSTOP, a suspended VM).
+    static let gapThreshold: Duration = .seconds(1)
+
+    /// Decides what a clock gap means. It never extends a stop.
+    mutating func thaw(_ gap: Duration, at now: Instant, _ out: inout Decisions) {
+        out.because(.clockGap(gap))
+        out.report(.clockGap(gap))
+        out.actions.append(.front(.dropIdle))
+        for generation in generations { change(generation) { $0.thaw(gap, at: now, &out) } }
+    }
+
+    /// The generations in the slots, the current one first.
+    var generations: [Generation] { [current?.generation, other?.generation].compactMap { $0 } }
+
+    /// Runs on the worker of this generation; one that is gone, or was never, hears nothing.
+    mutating func change(_ generation: Generation, _ body: (inout Worker) -> Void) {
+        if var worker = current, worker.generation == generation {
+            body(&worker)
+            current = worker
+        } else if var worker = other, worker.generation == generation {
+            body(&worker)
+            other = worker
+        }
+    }
+
+    /// Starts a worker in the slot that is free.
+    mutating func start(_ settings: SupervisorSettings, at now: Instant, _ out: inout Decisions) -> Worker {
+        newest = newest.next
+        var worker = Worker(newest, settings)
+        worker.begin(at: now, &out)
+        return worker
+    }
+
+    private mutating func exit(_ code: Int32, _ out: inout Decisions) {
+        end = .exited
+        out.actions.append(.exit(code))
+    }
+
+    /// The public state (CONTRACT section 4): a function of intent, workers and pause.
+    public var state: State {
+        switch intent {
+        case .wait: return .starting
+        case .stop:
+            if end == .exited { return .stopped }
+            if case .leaving(let plan) = current?.life, plan.drains { return .draining }
+            return .stopping
+        case .leave(let code):
+            return code == 70 ? .failed : end == .no ? .stopping : .stopped
+        case .run: break
+        }
+        guard let current else {
+            switch pause {
+            case .none: return .starting
+            case .backoff: return .backoff
+            case .failed: return .failed
+            }
+        }
+        switch current.life {
+        case .preparing, .spawning, .starting: return .starting
+        case .ready: return .ready
+        case .unready: return .unready
+        case .leaving, .sweeping, .gone:
+            if case .failed = pause { return .failed }
+            return sequel == .replace ? .starting : .backoff
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//  Worker+Probes.swift
+//  What the worker's probes, notifications and watchdog say, and when they are asked.
+//  Read after Worker+Life.swift.
+
+extension Worker {
+    /// A probe was answered.
+    /// - Parameter counts: false where the answer may be another generation's (CONTRACT section 4, socket mode).
+    mutating func answered(
+        _ kind: ProbeKind, attempt: Int, _ outcome: ProbeOutcome, counts: Bool, at now: Instant,
+        _ out: inout Decisions
+    ) {
+        switch life {
+        case .starting, .ready, .unready:
+            guard counts else {
+                with(kind) { $0.voidAttempt(pace: .beforeReady, at: now) }
+                return
+            }
+            take(kind, attempt: attempt, outcome, at: now, &out)
+        case .preparing, .spawning, .leaving, .sweeping, .gone:
+            break  // Abandoned; the answer was under way.
+        }
+    }
+
+    mutating func notified(_ notification: Notification, at now: Instant, _ out: inout Decisions) {
+        switch life {
+        case .starting, .ready, .unready:
+            switch notification {
+            case .ready:
+                notifiedReady = true
+                if readiness == nil, let attempt = implied?.end() {
+                    out.worker(generation, .abandon(.readiness, attempt: attempt))
+                }
+                aliveAt = nil
+            case .reloading, .stopping:
+                // Before its first READY a worker's word does not decide: it has not said yet that it speaks.
+                if notifiedReady != nil { notifiedReady = false }
+            case .status: break  // Kept by the shell for `status`; nothing is decided by it.
+            case .watchdog:
+                if watchdogAt != nil, let interval = settings.worker.watchdog { watchdogAt = now + interval }
+            case .watchdogTrigger:
+                guard let interval = settings.worker.watchdog else { return }
+                out.because(.watchdogMissed(interval))
+                leave(.failed(.watchdog), end: nil, at: now, &out)
+                return
+            case .extendTimeout(let duration): extendedDeadline = now + duration
+            }
+            settleReadiness(at: now, &out)
+            askWhatIsDue(at: now, &out)
+        case .preparing, .spawning, .leaving, .sweeping, .gone:
+            break  // A stop is never extended (DESIGN section 2), and readiness no longer matters.
+        }
+    }
+
+    mutating func logMatched(at now: Instant, _ out: inout Decisions) {
+        logSeen = true
+        settleReadiness(at: now, &out)
+        askWhatIsDue(at: now, &out)
+    }
+
+    mutating func descriptor(ready: Bool, at now: Instant, _ out: inout Decisions) {
+        // An end without a newline is not readiness: the startup deadline decides.
+        guard ready else { return }
+        descriptorSeen = true
+        settleReadiness(at: now, &out)
+        askWhatIsDue(at: now, &out)
+    }
+
+    /// Handles whatever of the probes and the watchdog is due.
+    mutating func tickProbes(at now: Instant, _ out: inout Decisions) {
+        for kind in ProbeKind.allCases {
+            guard let probe = probe(kind), let attempt = probe.attemptOverdue(at: now) else { continue }
+            out.worker(generation, .abandon(kind, attempt: attempt))
+            take(kind, attempt: attempt, .failed("no answer in \(probe.settings.timeout.text)"), at: now, &out)
+            guard isInService else { return }
+        }
+        if let watchdogAt, watchdogAt <= now, let interval = settings.worker.watchdog {
+            out.because(.watchdogMissed(interval))
+            leave(.failed(.watchdog), end: nil, at: now, &out)
+            return
+        }
+        if case .starting = life, startupUntil <= now {
+            let last = [startup, readiness, implied].compactMap { $0?.lastReason }.first
+            out.because(.startupDeadlinePassed(settings.worker.startupDeadline, last))
+            leave(.failed(.startupDeadline), end: nil, at: now, &out)
+            return
+        }
+        settleReadiness(at: now, &out)
+        askWhatIsDue(at: now, &out)
+    }
+
+    /// The clock made a gap: attempts under way say nothing, and what was late through it gets its time again.
+    mutating func thaw(_ gap: Duration, at now: Instant, _ out: inout Decisions) {
+        switch life {
+        case .preparing(let until):
+            life = .preparing(until: until + gap)
+        case .starting, .ready, .unready:
+            let generation = generation
+            for kind in ProbeKind.allCases {
+                with(kind) { probe in
+                    if case .asking = probe.phase {
+                        out.worker(generation, .abandon(kind, attempt: probe.attempt))
+                        probe.voidAttempt(pace: .beforeReady, at: now)
+                    }
+                    // Ask anew a moment later: what the worker has to say now is behind the gap in its own queue.
+                    probe.delay(to: now + .milliseconds(100))
+                }
+            }
+            startupDeadline = startupDeadline + gap
+            extendedDeadline = extendedDeadline.map { $0 + gap }
+            if watchdogAt != nil { watchdogAt = settings.worker.watchdog.map { now + $0 } }
+        case .spawning, .leaving, .sweeping, .gone:
+            break  // A gap never extends a stop.
+        }
+    }
+
+    /// Makes the attempts that are due.
+    mutating func askWhatIsDue(at now: Instant, _ out: inout Decisions) {
+        guard isInService else { return }
+        let generation = generation
+        for kind in ProbeKind.allCases {
+            with(kind) { probe in
+                guard let attempt = probe.attemptDue(at: now) else { return }
+                out.worker(generation, .ask(kind, attempt: attempt, probe.settings))
+            }
+        }
+    }
+
+    /// Ends all probes; answers under way are abandoned.
+    mutating func endProbes(_ out: inout Decisions) {
+        let generation = generation
+        for kind in ProbeKind.allCases {
+            with(kind) { probe in
+                if let attempt = probe.end() { out.worker(generation, .abandon(kind, attempt: attempt)) }
+            }
+        }
+        aliveAt = nil
+        watchdogAt = nil
+    }
+
+    private mutating func take(
+        _ kind: ProbeKind, attempt: Int, _ outcome: ProbeOutcome, at now: Instant, _ out: inout Decisions
+    ) {
+        var taken = false
+        let pace: Probe.Pace =
+            switch life {
+            case .unready: kind == .liveness ? .steady : .failing
+            case .ready: .steady
+            case .preparing, .spawning, .starting, .leaving, .sweeping, .gone: .beforeReady
+            }
+        with(kind) { taken = $0.take(outcome, attempt: attempt, pace: pace, at: now) }
+        guard taken, let probe = probe(kind) else { return }
+        if case .failed(let reason) = outcome {
+            out.report(
+                .probeFailed(
+                    generation, kind, reason: reason, consecutive: probe.failuresInARow,
+                    beforeReady: firstReadyAt == nil))
+        }
+        switch kind {
+        case .startup: break
+        case .readiness:
+            if probe.isGood { readinessGood = true } else if probe.isBad { readinessGood = false }
+        case .liveness:
+            guard probe.isBad else { break }
+            out.because(.livenessFailed(probe.lastReason ?? "no answer", probe.failuresInARow))
+            leave(.failed(.liveness), end: nil, at: now, &out)
+            return
+        }
+        let before = isReady
+        settleReadiness(at: now, &out)
+        // Just ready: the pace is the steady one from this answer on.
+        if !before, isReady { with(kind) { $0.relax(at: now) } }
+        askWhatIsDue(at: now, &out)
+    }
+
+    /// The probe of this kind; the implied one stands for a readiness that was not given.
+    private func probe(_ kind: ProbeKind) -> Probe? {
+        switch kind {
+        case .startup: startup
+        case .readiness: readiness ?? implied
+        case .liveness: liveness
+        }
+    }
+
+    private mutating func with(_ kind: ProbeKind, _ body: (inout Probe) -> Void) {
+        func change(_ probe: inout Probe?) {
+            guard var value = probe else { return }
+            body(&value)
+            probe = value
+        }
+        switch kind {
+        case .startup: change(&startup)
+        case .readiness: if readiness != nil { change(&readiness) } else { change(&implied) }
+        case .liveness: change(&liveness)
+        }
+    }
+}
