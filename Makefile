@@ -1,0 +1,57 @@
+# What a person types. Each recipe does its own set-up, is idempotent, and is quiet when there is nothing to do.
+# Needs a Debian 12 machine with the Swift toolchain; everything else is installed by scripts/setup.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+BUILD := .build/release
+PORT ?= 8080
+SEED ?= 42
+SEEDS ?= 2000
+
+.PHONY: help setup build run test unit end-to-end agent-test simulate check bench format lint clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup:  ## install what the build and the tests need
+	@scripts/setup build agent
+
+build: setup  ## build the release binary, with the Swift standard library inside
+	@scripts/build release
+
+run: build  ## supervise the example agent on $PORT (default 8080); Ctrl-C ends it
+	@PORT=$(PORT) scripts/run-agent
+
+test: unit agent-test end-to-end  ## every test
+
+unit:
+	@scripts/setup build
+	@scripts/unit-tests
+
+agent-test:
+	@scripts/setup agent-tests
+	@cd Examples/agent && ../../.venv/agent-tests/bin/python -m pytest -q
+
+end-to-end: build
+	@scripts/setup end-to-end
+	@.venv/end-to-end/bin/python -m pytest -q Tests/EndToEnd $(ARGS)
+
+simulate: setup  ## replay one seed of the simulation: make simulate SEED=42
+	@scripts/build release panelind-sim
+	@$(BUILD)/panelind-sim $(SEED) --transcript
+
+check: build  ## show every effective setting of ./panelind.yaml or of ARGS
+	@$(BUILD)/panelind check $(ARGS)
+
+bench: build  ## measure against real peers in one run, and print the table
+	@scripts/setup bench
+	@.venv/bench/bin/python Benchmarks/bench.py $(or $(ARGS),issue2)
+
+format:  ## format the Swift sources in place
+	@swift format --in-place --recursive --parallel Sources Tests Package.swift
+
+lint:  ## what CI says of the format
+	@swift format lint --strict --recursive --parallel Sources Tests Package.swift
+
+clean:
+	rm -rf .build .venv
