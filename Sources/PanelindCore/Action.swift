@@ -82,6 +82,8 @@ public enum Report: Hashable, Sendable {
     case reloadBegin(Generation)
     case reloadEnd(Generation, failure: String?)
     case clockGap(Duration)
+    /// Everything is gone; only the output is still to be written.
+    case panelindStopped(code: Int32)
 }
 
 /// How a worker ended, once its leader is gone or it could not be started.

@@ -174,13 +174,17 @@ extension Supervisor {
     /// When nobody is left and nobody shall come: write out, then exit.
     private mutating func settleEnd(at now: Instant, _ out: inout Decisions) {
         guard end == .no, current == nil, other == nil else { return }
+        let code: Int32
         switch intent {
         case .wait, .run: return
         case .stop(let by):
-            end = .flushing(until: max(now, by - Self.exitReserve), code: 0)
-        case .leave(let code):
+            code = 0
+            end = .flushing(until: max(now, by - Self.exitReserve), code: code)
+        case .leave(let its):
+            code = its
             end = .flushing(until: now + StopSettings.reserve, code: code)
         }
+        out.report(.panelindStopped(code: code))
         out.actions.append(.flush)
     }
 
