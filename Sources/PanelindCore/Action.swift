@@ -24,7 +24,8 @@ public enum Action: Hashable, Sendable {
 
 /// What is done to one worker.
 public enum WorkerAction: Hashable, Sendable {
-    /// Read secrets and look for the command under the settings of this revision. Answered by `prepared` or `prepareFailed`.
+    /// Read secrets and look for the command, under the settings of this revision. Answered by `prepared` or
+    /// `prepareFailed`.
     case prepare(revision: Int)
     /// Make the process. Answered by `spawned` or `spawnFailed`.
     case spawn(revision: Int)
@@ -100,7 +101,7 @@ public struct Ending: Hashable, Sendable {
     public var uptime: Duration
     /// It was ready at least once.
     public var wasReady: Bool
-    /// The last unbroken time of readiness.
+    /// The longest unbroken time of readiness.
     public var readyFor: Duration
     /// Somebody asked for this end: a stop, a restart, a reload.
     public var requested: Bool

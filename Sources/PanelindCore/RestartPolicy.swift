@@ -79,7 +79,7 @@ public struct RestartPolicy: Sendable {
     private mutating func backoff(_ settings: RestartSettings) -> Duration {
         var seconds = settings.delay.seconds
         let ceiling = settings.maxDelay.seconds
-        for _ in 1..<max(2, failures) where seconds < ceiling && failures > 1 { seconds *= settings.factor }
+        for _ in 1..<failures where seconds < ceiling { seconds *= settings.factor }
         seconds = min(seconds, ceiling)
         let spread = (random.fraction() * 2 - 1) * settings.jitter
         return .nanoseconds(Int64(seconds * (1 + spread) * 1e9))

@@ -11,13 +11,19 @@ extension Supervisor {
         case .restart: restart(at: now, &out)
         case .reload(let settings): reload(settings, at: now, &out)
         case .pass(let signal):
-            if let worker = current { out.worker(worker.generation, .signal(signal, .leader)) }
+            if let worker = current, worker.hasLeader { out.worker(worker.generation, .signal(signal, .leader)) }
         case .suspend:
-            for generation in generations { out.worker(generation, .signal(.stop, .group)) }
+            signalGroups(.stop, &out)
             out.actions.append(.suspendSelf)
         case .resume:
-            for generation in generations { out.worker(generation, .signal(.continue, .group)) }
+            signalGroups(.continue, &out)
             thaw(.zero, at: now, &out)
+        }
+    }
+
+    private func signalGroups(_ signal: Signal, _ out: inout Decisions) {
+        for worker in [current, other].compactMap({ $0 }) where worker.hasLeader {
+            out.worker(worker.generation, .signal(signal, .group))
         }
     }
 
@@ -50,9 +56,10 @@ extension Supervisor {
         sequel = .judge
         if case .backoff = pause { pause = .none }
         out.because(.stopRequested(by: who))
+        // Before STOPPING=1: the reload's READY=1 behind it would take it back.
+        if let generation = reloading { finishReload(generation, failure: "panelind stops", &out) }
         out.actions.append(.notify(.stopping))
         out.actions.append(.notify(.extendTimeout(settings.stop.budget)))
-        if let generation = reloading { finishReload(generation, failure: "panelind stops", &out) }
         for generation in generations { change(generation) { $0.leave(.stop, end: budgetEnd, at: now, &out) } }
     }
 

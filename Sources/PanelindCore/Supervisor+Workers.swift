@@ -7,19 +7,19 @@ extension Supervisor {
     mutating func handle(
         _ news: WorkerEvent, of generation: Generation, at now: Instant, _ out: inout Decisions
     ) {
-        // A probe through the listening socket that two generations share may have been answered by the other.
-        let alone = other == nil || settings.mode != .socket
+        let isShared = socketIsShared
         change(generation) { worker in
             switch news {
             case .prepared: worker.prepared(at: now, &out)
-            case .prepareFailed(let failure), .spawnFailed(let failure): worker.startFailed(failure, at: now, &out)
+            case .prepareFailed(let failure): worker.prepareFailed(failure, &out)
+            case .spawnFailed(let failure): worker.spawnFailed(failure, &out)
             case .spawned(let pid):
                 worker.spawned(pid: pid, at: now, &out)
             case .exited(let status, let use, let oom): worker.exited(status, use, oom: oom, at: now, &out)
             case .orphansReaped: worker.orphansReaped(at: now, &out)
             case .swept(let left, let killed): worker.swept(left: left, killed: killed, at: now, &out)
             case .answered(let kind, let attempt, let outcome):
-                worker.answered(kind, attempt: attempt, outcome, counts: alone, at: now, &out)
+                worker.answered(kind, attempt: attempt, outcome, isShared: isShared, at: now, &out)
             case .notified(let notification): worker.notified(notification, at: now, &out)
             case .logMatched: worker.logMatched(at: now, &out)
             case .descriptor(let ready): worker.descriptor(ready: ready, at: now, &out)
@@ -51,7 +51,10 @@ extension Supervisor {
             break
         }
         guard let worker = other, worker.isGone else { return }
-        if let ending = worker.ending { reportExit(worker.generation, ending, restartIn: nil, &out) }
+        // One that died before its successor took over was judged and reported then.
+        if let ending = worker.ending, worker.generation != judged {
+            reportExit(worker.generation, ending, restartIn: nil, &out)
+        }
         other = nil
     }
 
@@ -63,6 +66,8 @@ extension Supervisor {
         other = old
         role = .predecessor
         settings = successor.settings
+        pause = .none
+        sequel = .judge
         policy.clear()
         finishReload(successor.generation, failure: nil, &out)
         change(old.generation) { $0.leave(.replaced, end: nil, at: now, &out) }
@@ -99,8 +104,7 @@ extension Supervisor {
             sequel = .judge
             return
         }
-        // Never a second tree, but for the predecessor of a worker that may overlap with it.
-        guard other == nil || (role == .predecessor && settings.overlaps) else { return }
+        guard !startIsBlocked else { return }
         switch pause {
         case .failed: return
         case .backoff(let until): guard until <= now else { return }
@@ -227,7 +231,7 @@ extension Supervisor {
         switch state {
         case .ready: return current.map { .forward($0.generation) } ?? .hold
         case .draining:
-            if let worker = current, case .leaving(let plan) = worker.life, plan.serves, worker.lastReadyFor > .zero {
+            if let worker = current, case .leaving(let plan) = worker.life, plan.serves, worker.firstReadyAt != nil {
                 return .lastCall(worker.generation)
             }
             return .refuse(.draining, retryAfter: .seconds(1))

@@ -85,7 +85,9 @@ public struct Supervisor: Sendable {
     /// When `time` is due, or nil if nothing will happen by itself.
     public var deadline: Instant? {
         var pauseEnds: Instant?
-        if case .backoff(let until) = pause, current == nil { pauseEnds = until }
+        if case .backoff(let until) = pause, current == nil, !startIsBlocked {
+            if case .refuse = route { pauseEnds = until - settings.hold } else { pauseEnds = until }
+        }
         var flushEnds: Instant?
         if case .flushing(let until, _) = end { flushEnds = until }
         if end == .exited { return nil }
@@ -115,14 +117,15 @@ public struct Supervisor: Sendable {
     /// The deadline fired: whatever is due, in every part.
     private mutating func tick(at now: Instant, _ out: inout Decisions) {
         if let armed = deadline, now - armed > Self.gapThreshold { thaw(now - armed, at: now, &out) }
+        let isShared = socketIsShared
         for generation in generations {
             change(generation) { worker in
                 switch worker.life {
                 case .preparing(let until):
                     guard until <= now else { return }
-                    worker.startFailed(
-                        StartFailure(.other, "cannot prepare worker \(generation): no answer in time"), at: now, &out)
-                case .starting, .ready, .unready: worker.tickProbes(at: now, &out)
+                    worker.prepareFailed(
+                        StartFailure(.other, "cannot prepare worker \(generation): no answer in time"), &out)
+                case .starting, .ready, .unready: worker.tickProbes(isShared: isShared, at: now, &out)
                 case .leaving: worker.advancePlan(at: now, &out)
                 case .sweeping: worker.tickSweep(at: now, &out)
                 case .spawning, .gone: break
@@ -136,7 +139,7 @@ public struct Supervisor: Sendable {
         }
     }
 
-    /// A deadline that fires so late was not late by load: nobody ran (Cloud Run's CPU freeze, SIGSTOP, a suspended VM).
+    /// A deadline that fires so late was not late by load: nobody ran (a frozen CPU, SIGSTOP, a suspended machine).
     static let gapThreshold: Duration = .seconds(1)
 
     /// Decides what a clock gap means. It never extends a stop.
@@ -149,6 +152,12 @@ public struct Supervisor: Sendable {
 
     /// The generations in the slots, the current one first.
     var generations: [Generation] { [current?.generation, other?.generation].compactMap { $0 } }
+
+    /// Never a second tree, but for the predecessor of a worker that may overlap with it.
+    var startIsBlocked: Bool { other != nil && !(role == .predecessor && settings.overlaps) }
+
+    /// A probe through the listening socket that two generations have may be answered by the other.
+    var socketIsShared: Bool { other != nil && settings.mode == .socket }
 
     /// Runs on the worker of this generation; one that is gone, or was never, hears nothing.
     mutating func change(_ generation: Generation, _ body: (inout Worker) -> Void) {

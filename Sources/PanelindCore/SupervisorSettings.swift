@@ -44,6 +44,15 @@ public enum ProbeMethod: Hashable, Sendable {
         case .notify, .log, .descriptor: false
         }
     }
+
+    /// Whether the question goes to the address where the worker serves, and not to one of its own.
+    var asksWorkersAddress: Bool {
+        switch self {
+        case .http(let target): target.hasPrefix("/")
+        case .tcp(let address): address.isEmpty
+        case .exec, .notify, .log, .descriptor: false
+        }
+    }
 }
 
 /// One probe of CONTRACT section 2 (`probe.*`).

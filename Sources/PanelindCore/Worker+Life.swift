@@ -25,14 +25,20 @@ extension Worker {
         }
     }
 
-    /// `prepare` or `spawn` failed: there is no process.
-    mutating func startFailed(_ failure: StartFailure, at now: Instant, _ out: inout Decisions) {
+    mutating func prepareFailed(_ failure: StartFailure, _ out: inout Decisions) {
         switch life {
         case .preparing:
             end(without: failure, requested: false, &out)
+        case .spawning, .starting, .ready, .unready, .leaving, .sweeping, .gone:
+            break  // The answer came after its deadline, or twice.
+        }
+    }
+
+    mutating func spawnFailed(_ failure: StartFailure, _ out: inout Decisions) {
+        switch life {
         case .spawning(let leave):
             end(without: failure, requested: leave != nil, &out)
-        case .starting, .ready, .unready, .leaving, .sweeping, .gone:
+        case .preparing, .starting, .ready, .unready, .leaving, .sweeping, .gone:
             break  // The answer came twice.
         }
     }
@@ -47,6 +53,7 @@ extension Worker {
             out.report(.workerStarted(generation, pid: pid))
             if let leave {
                 self.leave(leave.reason, end: leave.end, at: now, &out)
+                if leave.kills, let end = leave.end { kill(end: end, at: now, &out) }
                 return
             }
             if settings.worker.readiness == nil, case .alive(let duration) = settings.worker.impliedReadiness {
@@ -99,7 +106,7 @@ extension Worker {
             becomeReady(at: now, &out)
         case .ready(let since):
             guard !readinessIsGood(at: now) else { return }
-            lastReadyFor = now - since
+            longestReady = max(longestReady, now - since)
             life = .unready
             let reason = whyUnready
             out.because(.readinessFailed(reason))

@@ -4,18 +4,14 @@
 
 extension Worker {
     /// A probe was answered.
-    /// - Parameter counts: false where the answer may be another generation's (CONTRACT section 4, socket mode).
+    /// - Parameter isShared: another generation has the same listening socket and may have answered in its place.
     mutating func answered(
-        _ kind: ProbeKind, attempt: Int, _ outcome: ProbeOutcome, counts: Bool, at now: Instant,
+        _ kind: ProbeKind, attempt: Int, _ outcome: ProbeOutcome, isShared: Bool, at now: Instant,
         _ out: inout Decisions
     ) {
         switch life {
         case .starting, .ready, .unready:
-            guard counts else {
-                with(kind) { $0.voidAttempt(pace: .beforeReady, at: now) }
-                return
-            }
-            take(kind, attempt: attempt, outcome, at: now, &out)
+            take(kind, attempt: attempt, outcome, isShared: isShared, at: now, &out)
         case .preparing, .spawning, .leaving, .sweeping, .gone:
             break  // Abandoned; the answer was under way.
         }
@@ -66,11 +62,12 @@ extension Worker {
     }
 
     /// Handles whatever of the probes and the watchdog is due.
-    mutating func tickProbes(at now: Instant, _ out: inout Decisions) {
+    mutating func tickProbes(isShared: Bool, at now: Instant, _ out: inout Decisions) {
         for kind in ProbeKind.allCases {
             guard let probe = probe(kind), let attempt = probe.attemptOverdue(at: now) else { continue }
             out.worker(generation, .abandon(kind, attempt: attempt))
-            take(kind, attempt: attempt, .failed("no answer in \(probe.settings.timeout.text)"), at: now, &out)
+            let outcome = ProbeOutcome.failed("no answer in \(probe.settings.timeout.text)")
+            take(kind, attempt: attempt, outcome, isShared: isShared, at: now, &out)
             guard isInService else { return }
         }
         if let watchdogAt, watchdogAt <= now, let interval = settings.worker.watchdog {
@@ -138,8 +135,14 @@ extension Worker {
     }
 
     private mutating func take(
-        _ kind: ProbeKind, attempt: Int, _ outcome: ProbeOutcome, at now: Instant, _ out: inout Decisions
+        _ kind: ProbeKind, attempt: Int, _ outcome: ProbeOutcome, isShared: Bool, at now: Instant,
+        _ out: inout Decisions
     ) {
+        if isShared, let probe = probe(kind), probe.settings.method.asksWorkersAddress {
+            // It says nothing (CONTRACT section 4, socket mode); a late one not even that this attempt is over.
+            if attempt == probe.attempt { with(kind) { $0.voidAttempt(pace: .failing, at: now) } }
+            return
+        }
         var taken = false
         let pace: Probe.Pace =
             switch life {

@@ -14,10 +14,10 @@ extension Worker {
         case .preparing:
             end(without: nil, requested: true, &out)
         case .spawning(let wish):
-            life = .spawning(leave: Leave(reason: reason, end: stopEnd ?? wish?.end))
+            life = .spawning(leave: Leave(reason: reason, end: stopEnd ?? wish?.end, kills: wish?.kills ?? false))
         case .starting, .ready, .unready:
             let serving = isReady || life == .unready
-            if case .ready(let since) = life { lastReadyFor = now - since }
+            longestReady = readyFor(at: now)
             let graceful = reason == .stop || reason == .replaced
             let plan = StopPlan(
                 reason, settings.stop, serving: serving && graceful, drains: settings.mode == .front, end: stopEnd,
@@ -45,11 +45,13 @@ extension Worker {
     mutating func kill(end stopEnd: Instant, at now: Instant, _ out: inout Decisions) {
         leave(.stop, end: stopEnd, at: now, &out)
         switch life {
+        case .spawning(let wish):
+            life = .spawning(leave: Leave(reason: wish?.reason ?? .stop, end: stopEnd, kills: true))
         case .leaving(var plan):
-            beginKilling(&plan, at: now, &out)
+            if plan.phase != .killing { beginKilling(&plan, at: now, &out) }
         case .sweeping(let sweep):
             if sweep.graceUntil != nil { killRest(unkillableAt: sweep.unkillableAt, at: now, &out) }
-        case .preparing, .spawning, .starting, .ready, .unready, .gone:
+        case .preparing, .starting, .ready, .unready, .gone:
             break
         }
     }

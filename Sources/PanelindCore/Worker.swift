@@ -41,6 +41,8 @@ public struct Worker: Hashable, Sendable {
     struct Leave: Hashable, Sendable {
         var reason: LeaveReason
         var end: Instant?
+        /// By KILL, as soon as there is something to kill.
+        var kills = false
     }
 
     /// What is left of a tree whose leader has gone.
@@ -82,8 +84,8 @@ public struct Worker: Hashable, Sendable {
     var extendedDeadline: Instant?
     var watchdogAt: Instant?
     public internal(set) var firstReadyAt: Instant?
-    /// The last unbroken time of readiness that is over.
-    var lastReadyFor: Duration = .zero
+    /// The longest unbroken time of readiness that is over.
+    var longestReady: Duration = .zero
     /// Processes that had to be killed.
     var killed: [Survivor] = []
     /// How it ended; set when its leader is gone or was never made.
@@ -114,15 +116,23 @@ public struct Worker: Hashable, Sendable {
         }
     }
 
+    /// Its leader may be signalled: it lives, or was not reaped yet.
+    var hasLeader: Bool {
+        switch life {
+        case .starting, .ready, .unready, .leaving: true
+        case .preparing, .spawning, .sweeping, .gone: false
+        }
+    }
+
     var isReady: Bool {
         if case .ready = life { return true }
         return false
     }
 
-    /// The unbroken time of readiness up to now, or the last one that is over.
+    /// The longest unbroken time of readiness up to now: a later flap takes nothing back.
     func readyFor(at now: Instant) -> Duration {
-        if case .ready(let since) = life { return now - since }
-        return lastReadyFor
+        if case .ready(let since) = life { return max(longestReady, now - since) }
+        return longestReady
     }
 
     /// When it next has something to do by itself.
@@ -132,7 +142,8 @@ public struct Worker: Hashable, Sendable {
         case .preparing(let until): return until
         case .spawning: return nil
         case .starting:
-            return [startup?.deadline, readiness?.deadline, implied?.deadline, aliveAt, startupUntil].earliest
+            let alive = startupPassed ? aliveAt : nil
+            return [startup?.deadline, readiness?.deadline, implied?.deadline, alive, startupUntil].earliest
         case .ready, .unready:
             return [readiness?.deadline, implied?.deadline, liveness?.deadline, watchdogAt].earliest
         case .leaving(let plan): return plan.deadline
