@@ -7,7 +7,8 @@ import Glibc
 // What was inherited is looked at before anything of ours is opened, or it would be in the picture.
 let inherited = Inheritance.now()
 
-// Swift's runtime catches these to print backtraces, and takes seconds over it; a worker dies as an ordinary one does.
+// Linked dynamically, Swift's runtime catches these, prints a backtrace and, where the signal came from outside, lives
+// on. A worker dies as an ordinary one does.
 for number in [SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV] {
     var action = sigaction()
     sigaction(number, nil, &action)
