@@ -56,7 +56,7 @@ let package = Package(
         .target(name: "PanelindSimulation", dependencies: ["PanelindCore"], swiftSettings: strict),
         .executableTarget(name: "panelind-sim", dependencies: ["PanelindSimulation"], swiftSettings: strict),
         .executableTarget(
-            name: "scripted-worker", dependencies: ["CPanelindSystem"], swiftSettings: strict),
+            name: "scripted-worker", swiftSettings: strict),
         .testTarget(name: "PanelindCoreTests", dependencies: ["PanelindCore"], swiftSettings: strict),
         .testTarget(name: "PanelindSettingsTests", dependencies: ["PanelindSettings"], swiftSettings: strict),
         .testTarget(

@@ -21,6 +21,9 @@ public final class Driver {
     /// Weak, since the performer holds the driver.
     public weak var performer: ActionPerformer?
 
+    /// Called when the queue is empty again: the moment to arm the timer for `supervisor.deadline`.
+    public var afterRun: (() -> Void)?
+
     /// Makes the driver. `clock` is read once for each event.
     public init(_ supervisor: Supervisor, clock: @escaping () -> Instant) {
         self.supervisor = supervisor
@@ -34,7 +37,10 @@ public final class Driver {
     public func run() {
         guard !isRunning else { return }
         isRunning = true
-        defer { isRunning = false }
+        defer {
+            isRunning = false
+            afterRun?()
+        }
         var index = 0
         while index < queue.count {
             let event = queue[index]

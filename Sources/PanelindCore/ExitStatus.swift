@@ -75,7 +75,7 @@ public struct Survivor: Hashable, Sendable {
 }
 
 /// A worker could not be started: which step said what.
-public struct StartFailure: Hashable, Sendable {
+public struct StartFailure: Error, Hashable, Sendable {
     /// What kind of failure, as far as a decision depends on it.
     public enum Kind: Hashable, Sendable {
         /// The command does not exist (ENOENT of exec): 127.

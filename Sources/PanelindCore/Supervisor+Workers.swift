@@ -183,7 +183,8 @@ extension Supervisor {
         case .wait, .run: return
         case .stop(let by):
             code = 0
-            end = .flushing(until: max(now, by - Self.exitReserve), code: code)
+            // Also where a clock gap has eaten the budget, what was captured gets a moment.
+            end = .flushing(until: max(now, by - Self.exitReserve * 2) + Self.exitReserve, code: code)
         case .leave(let its):
             code = its
             end = .flushing(until: now + StopSettings.reserve, code: code)
@@ -199,7 +200,10 @@ extension Supervisor {
     mutating func publish(at now: Instant, _ out: inout Decisions) {
         var first: [Action] = []
         let route = routeNow(at: now)
-        if route != self.route {
+        // The wait shrinks as time passes; only another way is news.
+        var isSameWay = route == self.route
+        if case .refuse(let reason, _) = route, case .refuse(let old, _) = self.route { isSameWay = reason == old }
+        if !isSameWay {
             self.route = route
             first.append(.front(.route(route)))
         }
@@ -209,7 +213,7 @@ extension Supervisor {
         if state == .failed { retryAfter = settings.restart.maxDelay }
         let snapshot = HealthSnapshot(
             state: state, generation: newest.number, restarts: restarts, retryAfter: retryAfter)
-        // The wait shrinks as time passes; only another state makes it news.
+        // As with the route: only another state makes it news.
         let isNews =
             snapshot.state != self.snapshot.state || snapshot.generation != self.snapshot.generation
             || snapshot.restarts != self.snapshot.restarts

@@ -151,7 +151,7 @@ public struct Supervisor: Sendable {
     }
 
     /// The generations in the slots, the current one first.
-    var generations: [Generation] { [current?.generation, other?.generation].compactMap { $0 } }
+    public var generations: [Generation] { [current?.generation, other?.generation].compactMap { $0 } }
 
     /// Never a second tree, but for the predecessor of a worker that may overlap with it.
     var startIsBlocked: Bool { other != nil && !(role == .predecessor && settings.overlaps) }

@@ -122,7 +122,9 @@ extension Worker {
 
     /// When even KILL has had its time.
     private func killingEnds(_ plan: StopPlan) -> Instant {
-        plan.isBoundToStop ? plan.killBy + Self.unkillableInStop : plan.killedSince + Self.unkillableAfter
+        // After a clock gap KILL may have gone late: it has its time all the same.
+        plan.isBoundToStop
+            ? max(plan.killBy, plan.killedSince) + Self.unkillableInStop : plan.killedSince + Self.unkillableAfter
     }
 
     /// Not even KILL ended the leader: it sleeps in the kernel. It is reported and left behind.
@@ -180,6 +182,7 @@ extension Worker {
         for survivor in fresh where !killed.contains(where: { $0.pid == survivor.pid }) && killed.count < 64 {
             killed.append(survivor)
         }
+        self.left = left
         switch life {
         case .sweeping(let sweep):
             if left.isEmpty {
@@ -204,13 +207,14 @@ extension Worker {
     /// Handles whatever of the sweep is due.
     mutating func tickSweep(at now: Instant, _ out: inout Decisions) {
         guard case .sweeping(var sweep) = life else { return }
-        if sweep.unkillableAt <= now {
-            out.because(.unkillable)
-            out.report(.survivorsLeft(generation, killed))
-            finish(&out)
-        } else if let graceUntil = sweep.graceUntil, graceUntil <= now {
+        if let graceUntil = sweep.graceUntil, graceUntil <= now {
+            // First: after a clock gap both may be over, and nothing was sent KILL yet.
             out.because(.graceOver(sweep.grace))
-            killRest(unkillableAt: sweep.unkillableAt, at: now, &out)
+            killRest(unkillableAt: max(sweep.unkillableAt, now + Self.unkillableInStop), at: now, &out)
+        } else if sweep.unkillableAt <= now {
+            out.because(.unkillable)
+            out.report(.survivorsLeft(generation, left))
+            finish(&out)
         } else if sweep.nextPass <= now {
             sweep.nextPass = now + passInterval(killing: sweep.graceUntil == nil)
             life = .sweeping(sweep)

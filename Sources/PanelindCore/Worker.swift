@@ -88,6 +88,8 @@ public struct Worker: Hashable, Sendable {
     var longestReady: Duration = .zero
     /// Processes that had to be killed.
     var killed: [Survivor] = []
+    /// Those that the last sweep still saw.
+    var left: [Survivor] = []
     /// How it ended; set when its leader is gone or was never made.
     public internal(set) var ending: Ending?
 

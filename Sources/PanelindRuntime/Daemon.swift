@@ -1,0 +1,282 @@
+//  Daemon.swift
+//  One run of panelind: opens what is listened on, wires the parts, starts the machine, turns the loop.
+//  An event travels: a descriptor wakes the loop -> enqueue -> Driver -> Supervisor -> Performer. Read first here.
+
+import Glibc
+import NIOCore
+import NIOPosix
+import PanelindCore
+import PanelindHTTP
+import PanelindOutput
+import PanelindSettings
+import PanelindSystem
+
+/// The daemon. Main thread only; ends the process by itself.
+public final class Daemon {
+    let request: SettingsRequest
+    let driver: Driver
+    let performer: Performer
+    let output: Output
+    let children: Children
+    let signals: SignalSource
+    let notifySocket: NotifySocket?
+    var timer: DeadlineTimer?
+    var sidecarServer: HTTPServer?
+    var watches: [Watch] = []
+    var interrupts = 0
+    let hadTerminal = Terminal.isInput
+    /// The worker reads the same terminal.
+    let sharesTerminal: Bool
+
+    /// Supervises until told to stop; never returns.
+    ///
+    /// Signals must be blocked already, on the first line of `main`.
+    /// - Returns: only where nothing could be started: what to print, and the exit code of CONTRACT section 3.
+    public static func run(_ request: SettingsRequest) -> (message: String, code: Int32) {
+        Descriptors.ensureStandard()
+        let report = loadSettings(request, .current, .real)
+        guard let settings = report.settings else { return (report.errorText(), report.runExitCode) }
+        let listening: Listening
+        switch Listening.open(settings) {
+        case .success(let opened): listening = opened
+        case .failure(let error): return ("\(error)\n", 71)
+        }
+        if settings.serve.mode == .front {
+            return ("cannot use serve.mode=front: this version has no front; use {fd} or no placeholder\n", 78)
+        }
+        let output: Output
+        do {
+            output = try Output(OutputConfiguration(settings.log, terminal: Terminal.isOutput))
+            try output.start()
+        } catch {
+            return ("cannot start the output: \(error)\n", 71)
+        }
+        let signals: SignalSource
+        do { signals = try SignalSource() } catch { return ("cannot watch signals: \(error)\n", 71) }
+        let group = MultiThreadedEventLoopGroup.self
+        group.withCurrentThreadAsEventLoop { loop in
+            let daemon = Daemon(request, report, settings, listening, output, signals, loop)
+            daemon.start(loop)
+            // The daemon lives as long as the process: `exit` is the machine's last action.
+            _ = Unmanaged.passRetained(daemon)
+        }
+        return ("", 70)
+    }
+
+    private init(
+        _ request: SettingsRequest, _ report: SettingsReport, _ settings: Settings, _ listening: Listening,
+        _ output: Output, _ signals: SignalSource, _ loop: any EventLoop
+    ) {
+        self.request = request
+        self.output = output
+        self.signals = signals
+        sharesTerminal = settings.worker.stdin == .inherit
+        let startedAt = Clock.now()
+        children = Children(runToken: Self.token())
+        notifySocket = try? NotifySocket(sharedWithOtherUsers: !settings.worker.identity.isUnchanged)
+        var machine = settings.supervisorSettings(revision: 0)
+        machine.adoptsOrphans = children.adoptsOrphans
+        let seed = UInt64(bitPattern: startedAt.nanoseconds) ^ UInt64(getpid()) << 32
+        driver = Driver(Supervisor(machine, seed: seed), clock: Clock.now)
+        let environment = Surroundings.current.environment
+        let board = HealthBoard(
+            version: panelindVersion, revision: environment["K_REVISION"], startedAt: startedAt, clock: Clock.now)
+        performer = Performer(
+            loop: loop, driver: driver, children: children, output: output, board: board,
+            prober: Prober(loop: loop, version: panelindVersion), listening: listening,
+            notifyPath: notifySocket?.path, environment: environment, settings: settings, startedAt: startedAt)
+        driver.performer = performer
+        announce(report, settings, listening)
+    }
+
+    /// The first record, and what is worth knowing before anything happens.
+    private func announce(_ report: SettingsReport, _ settings: Settings, _ listening: Listening) {
+        let listens = listening.serve.map { "\($0.address)" } ?? settings.serve.directPort.map { "port \($0)" }
+        let sidecar = listening.sidecar.map { "\($0.address)" }
+        var message = "panelind \(panelindVersion) supervises \(settings.worker.command.map(\.description).joined(separator: " "))"
+        message += " (\(settings.serve.mode.rawValue) mode, \(settings.platform.rawValue))"
+        if let listens { message += ", serving on \(listens)" }
+        if let sidecar { message += ", health on \(sidecar)" }
+        output.log(
+            OwnRecord(
+                .info, event: "panelind_started", message: message,
+                fields: [
+                    Field("version", .string(panelindVersion)), Field("pid", .int(Int64(getpid()))),
+                    Field("mode", .string(settings.serve.mode.rawValue)),
+                    Field("platform", .string(settings.platform.rawValue)),
+                    Field("listen", listens.map { .string($0) } ?? .null),
+                    Field("sidecar", sidecar.map { .string($0) } ?? .null),
+                    Field("configuration", report.file.map { .string($0) } ?? .null),
+                ]))
+        func warn(_ text: String, event: String = "warning") {
+            output.log(OwnRecord(.warning, event: event, message: text))
+        }
+        for text in report.warnings + report.advice + listening.warnings { warn(text) }
+        if let refused = children.subreaperRefused {
+            warn(
+                "cannot become subreaper: \(SystemError(refused)); a descendant that leaves both its group and session"
+                    + " and clears its environment is not found",
+                event: "subreaper_refused")
+        }
+        if notifySocket == nil { warn("cannot make a notify socket: the worker's notifications are not heard") }
+    }
+
+    private func start(_ loop: any EventLoop) {
+        let timer = DeadlineTimer(loop: loop) { [unowned self] in
+            driver.enqueue(.time)
+            turn()
+        }
+        self.timer = timer
+        performer.end = { [unowned self] code in end(code) }
+        driver.afterRun = { [unowned self] in self.timer?.arm(driver.supervisor.deadline) }
+        // The worker first: everything below is needed only when it has something to say.
+        driver.enqueue(.operator(.start))
+        turn()
+        watches.append(
+            Watch(Self.copy(signals.descriptor), loop: loop) { [unowned self] bytes in
+                handle(SignalSource.parse(bytes.readableBytesView))
+                turn()
+            })
+        watches.append(
+            Watch(Self.copy(output.wakeDescriptor), loop: loop) { [unowned self] _ in
+                for reply in output.takeReplies() { take(reply) }
+                turn()
+            })
+        if let notifySocket { SignalSource.announceInput(of: notifySocket.descriptor) }
+        startSidecar(loop)
+    }
+
+    private func startSidecar(_ loop: any EventLoop) {
+        guard let listener = performer.listening.sidecar else { return }
+        do throws(HTTPServer.Failure) {
+            let server = try HTTPServer(
+                descriptor: listener.descriptor, loop: loop, limits: .sidecar, responder: Sidecar(board: performer.board))
+            sidecarServer = server
+            let output = output
+            server.start().whenFailure { error in
+                output.log(OwnRecord(.error, event: "sidecar_failed", message: "cannot serve the sidecar: \(error)"))
+            }
+        } catch {
+            output.log(OwnRecord(.error, event: "sidecar_failed", message: "cannot serve the sidecar: \(error)"))
+        }
+    }
+
+    /// Lets the machine take what was enqueued.
+    func turn() { driver.run() }
+
+    private func take(_ reply: OutputReply) {
+        switch reply {
+        case .matched(let generation): performer.tell(Generation(generation), .logMatched)
+        case .flushed: driver.enqueue(.flushed)
+        case .exitRecorded, .dropped, .ring: break  // For `why`, metrics and `logs`, which are later parts.
+        }
+    }
+
+    /// The notify socket has something: only members of a worker's tree are heard (CONTRACT section 6).
+    func receiveNotifications() {
+        guard let notifySocket else { return }
+        while true {
+            let messages = notifySocket.receive()
+            for message in messages {
+                guard let generation = children.owner(of: message.pid),
+                    driver.supervisor.generations.contains(generation)
+                else {
+                    output.log(
+                        OwnRecord(
+                            .warning, event: "notification_ignored",
+                            message: "a notification of pid \(message.pid), which is no worker's, is ignored"))
+                    continue
+                }
+                for assignment in message.assignments { take(assignment.key, assignment.value, generation, message.pid) }
+            }
+            if messages.count < NotifySocket.bound { return }
+        }
+    }
+
+    private func take(_ key: String, _ value: String, _ generation: Generation, _ pid: Int32) {
+        func notified(_ notification: PanelindCore.Notification) { performer.tell(generation, .notified(notification)) }
+        switch (key, value) {
+        case ("READY", "1"): notified(.ready)
+        case ("RELOADING", "1"): notified(.reloading)
+        case ("STOPPING", "1"): notified(.stopping)
+        case ("STATUS", _):
+            performer.kept[generation]?.status = value
+            notified(.status(value))
+        case ("WATCHDOG", "1"): notified(.watchdog)
+        case ("WATCHDOG", "trigger"): notified(.watchdogTrigger)
+        case ("EXTEND_TIMEOUT_USEC", _):
+            // An hour at most: a worker cannot put off its own deadline for ever by one message.
+            if let microseconds = Int64(value), microseconds > 0 {
+                notified(.extendTimeout(.microseconds(min(microseconds, 3_600_000_000))))
+            }
+        case ("MAINPID", _):
+            if let main = Int32(value), main > 0 { _ = children.adoptMainPID(generation, main) }
+        default: break  // sd_notify(3): unknown assignments are ignored.
+        }
+    }
+
+    /// SIGHUP: the configuration is read again; a bad one changes nothing.
+    func reload() {
+        let report = loadSettings(request, .current, .real)
+        func reject(_ why: String) {
+            output.log(
+                OwnRecord(
+                    .error, event: "config_rejected", message: "cannot reload: \(why)",
+                    fields: [Field("errors", .strings(report.problems.map(\.message)))]))
+        }
+        guard let settings = report.settings else {
+            return reject(report.problems.map(\.message).joined(separator: "; "))
+        }
+        let current = performer.settings[driver.supervisor.settings.revision]
+        let fixed = current?.keysNeedingRestart(comparedTo: settings) ?? []
+        guard fixed.isEmpty else { return reject("\(fixed.joined(separator: ", ")) needs a restart of panelind") }
+        guard settings.serve.mode == current?.serve.mode else {
+            return reject("serve.mode needs a restart of panelind")
+        }
+        performer.revision += 1
+        performer.settings[performer.revision] = settings
+        var machine = settings.supervisorSettings(revision: performer.revision)
+        machine.adoptsOrphans = children.adoptsOrphans
+        driver.enqueue(.operator(.reload(machine)))
+    }
+
+    /// The machine's last action. What was made in the file system goes first.
+    private func end(_ code: Int32) -> Never {
+        sidecarServer?.close()
+        performer.listening.serve?.close()
+        performer.listening.sidecar?.close()
+        notifySocket?.remove()
+        exit(code)
+    }
+
+    /// Names this run: it tells our workers' environments from those of another panelind.
+    private static func token() -> String {
+        var random = SystemRandomNumberGenerator()
+        return String(random.next(), radix: 36)
+    }
+
+    /// A copy that a watch may own.
+    private static func copy(_ descriptor: Int32) -> Int32 { fcntl(descriptor, F_DUPFD_CLOEXEC, 3) }
+}
+
+extension OutputConfiguration {
+    /// What `log.*` says, on a terminal or not.
+    init(_ log: Settings.Log, terminal: Bool) {
+        let colours = terminal && getenv("NO_COLOR").map({ $0.pointee == 0 }) ?? true
+        switch log.format {
+        case .text: self.init(format: .text(colour: colours))
+        case .json: self.init(format: .json)
+        case .journal: self.init(format: .journal)
+        case .inherit: self.init(format: .inherit)
+        }
+        switch log.level {
+        case .debug: level = .debug
+        case .info: level = .info
+        case .warning: level = .warning
+        case .error: level = .error
+        }
+        lineLimit = log.lineLimit
+        buffer = log.buffer
+        overflow = log.overflow == .block ? .block : .drop
+    }
+}

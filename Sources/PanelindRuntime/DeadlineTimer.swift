@@ -1,0 +1,35 @@
+//  DeadlineTimer.swift
+//  The one timer of the machine: armed for `Supervisor.deadline` after every turn, silent where there is none.
+
+import NIOCore
+import PanelindCore
+
+/// One scheduled task of the loop, moved when the deadline moves.
+final class DeadlineTimer {
+    private let loop: any EventLoop
+    private let fire: () -> Void
+    private var armed: Instant?
+    private var task: Scheduled<Void>?
+
+    init(loop: any EventLoop, fire: @escaping () -> Void) {
+        self.loop = loop
+        self.fire = fire
+    }
+
+    /// Fires at this instant instead of any other; never for nil.
+    func arm(_ deadline: Instant?) {
+        guard deadline != armed else { return }
+        task?.cancel()
+        task = nil
+        armed = deadline
+        guard let deadline else { return }
+        let bound = NIOLoopBound(self, eventLoop: loop)
+        // NIO's deadlines count CLOCK_MONOTONIC too.
+        task = loop.scheduleTask(deadline: .uptimeNanoseconds(UInt64(max(0, deadline.nanoseconds)))) {
+            let timer = bound.value
+            timer.armed = nil
+            timer.task = nil
+            timer.fire()
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//  Performer.swift
+//  Does what the machine asks for, one case per action; answers are enqueued, never called.
+//  The families: Performer+Workers.swift, Performer+Probes.swift, Performer+Reports.swift. Read Daemon.swift first.
+
+import Glibc
+import NIOCore
+import PanelindCore
+import PanelindHTTP
+import PanelindOutput
+import PanelindSettings
+import PanelindSystem
+
+/// The hands of the machine. Main thread only.
+final class Performer: ActionPerformer {
+    /// What is kept for one generation until `forget`.
+    struct Kept {
+        var revision: Int
+        /// Read by `prepare`, dropped at the spawn.
+        var secrets: [NamedText] = []
+        /// The kernel's OOM kills in our cgroup when it started.
+        var oomKills: UInt64?
+        /// Questions under way, by probe.
+        var attempts: [ProbeKind: Attempt] = [:]
+        /// The reading end of `probe.*.fd`.
+        var readyWatch: Watch?
+        /// Its last STATUS=.
+        var status: String?
+    }
+
+    /// A question under way.
+    enum Attempt {
+        case asked(number: Int, ProbeAttempt)
+        case command(number: Int, id: Int)
+    }
+
+    let loop: any EventLoop
+    let children: Children
+    let output: Output
+    let board: HealthBoard
+    let prober: Prober
+    let listening: Listening
+    let notifyPath: String?
+    let oom: OOMEvidence
+    let environment: [String: String]
+    let startedAt: Instant
+    /// The full settings of each configuration that is, or may be, in use.
+    var settings: [Int: Settings]
+    var revision = 0
+    var kept: [Generation: Kept] = [:]
+    var nextCommand = 0
+    /// Ctrl-C reached the worker by the terminal already: it is not repeated (CONTRACT section 2, worker.stdin).
+    var terminalHasInterrupted = false
+    /// Set by the daemon: removes what must not outlive the process, and ends it.
+    var end: (Int32) -> Never = { code in Glibc.exit(code) }
+    unowned let driver: Driver
+
+    init(
+        loop: any EventLoop, driver: Driver, children: Children, output: Output, board: HealthBoard,
+        prober: Prober, listening: Listening, notifyPath: String?, environment: [String: String],
+        settings: Settings, startedAt: Instant
+    ) {
+        self.loop = loop
+        self.driver = driver
+        self.children = children
+        self.output = output
+        self.board = board
+        self.prober = prober
+        self.listening = listening
+        self.notifyPath = notifyPath
+        self.environment = environment
+        self.settings = [0: settings]
+        self.startedAt = startedAt
+        oom = OOMEvidence()
+    }
+
+    func perform(_ action: Action, at now: Instant) {
+        switch action {
+        case .worker(let generation, let what): perform(what, of: generation, at: now)
+        case .publish(let snapshot): board.publish(snapshot)
+        case .report(let report): write(report)
+        case .flush: output.flush(by: now + StopSettings.reserve)
+        case .suspendSelf: SignalSource.suspendSelf()
+        case .exit(let code): end(code)
+        case .front: break  // No front in direct and socket mode: the kernel's queue holds.
+        case .notify: break  // systemd is told by a later part.
+        }
+    }
+
+    func decided(_ step: Step) {
+        guard output.configuration.level == .debug else { return }
+        output.log(OwnRecord(.debug, event: "step", message: step.line(since: startedAt)))
+    }
+
+    /// The settings that this generation was started with.
+    func settings(of generation: Generation) -> Settings? {
+        kept[generation].flatMap { settings[$0.revision] }
+    }
+
+    /// Enqueues news of a worker.
+    func tell(_ generation: Generation, _ news: WorkerEvent) { driver.enqueue(.worker(generation, news)) }
+}

@@ -1,0 +1,5 @@
+//  Version.swift
+//  The version of this program, as `--version`, the health bodies and the records say it.
+
+/// The version, by SemVer.
+public let panelindVersion = "0.1.0"

@@ -1,0 +1,68 @@
+//  Watch.swift
+//  A descriptor that wakes the loop: signalfd, an eventfd, a pipe of a worker.
+//  Read by NIO with a small fixed buffer; what was read goes to one closure on the loop's thread.
+
+import Glibc
+import NIOCore
+import NIOPosix
+
+/// A channel over one descriptor that is only read.
+final class Watch {
+    private var channel: (any Channel)?
+    private var isClosed = false
+
+    /// Watches a descriptor and owns it from now on.
+    ///
+    /// - Parameters:
+    ///   - descriptor: pollable by epoll and read by read(2): never a pidfd, which has no read.
+    ///   - onBytes: what was read, in pieces of at most 4 KiB.
+    ///   - onEnd: the other side closed; not called after `close`.
+    init(
+        _ descriptor: Int32, loop: any EventLoop, onBytes: @escaping (ByteBuffer) -> Void,
+        onEnd: @escaping () -> Void = {}
+    ) {
+        let handler = NIOLoopBound(Handler(onBytes: onBytes, onEnd: onEnd), eventLoop: loop)
+        let bound = NIOLoopBound(self, eventLoop: loop)
+        NIOPipeBootstrap(group: loop)
+            .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 4096))
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(handler.value)
+                }
+            }
+            .takingOwnershipOfDescriptor(input: descriptor)
+            .whenComplete { result in
+                let watch = bound.value
+                switch result {
+                case .success(let channel):
+                    if watch.isClosed { channel.close(promise: nil) } else { watch.channel = channel }
+                case .failure:
+                    // The descriptor is of no kind that can be watched: as if it had ended.
+                    Glibc.close(descriptor)
+                    if !watch.isClosed { handler.value.onEnd() }
+                }
+            }
+    }
+
+    /// Stops watching and closes the descriptor.
+    func close() {
+        isClosed = true
+        channel?.close(promise: nil)
+        channel = nil
+    }
+
+    private final class Handler: ChannelInboundHandler {
+        typealias InboundIn = ByteBuffer
+        let onBytes: (ByteBuffer) -> Void
+        let onEnd: () -> Void
+
+        init(onBytes: @escaping (ByteBuffer) -> Void, onEnd: @escaping () -> Void) {
+            self.onBytes = onBytes
+            self.onEnd = onEnd
+        }
+
+        func channelRead(context: ChannelHandlerContext, data: NIOAny) { onBytes(unwrapInboundIn(data)) }
+        func channelInactive(context: ChannelHandlerContext) { onEnd() }
+        func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+    }
+}
