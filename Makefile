@@ -45,7 +45,7 @@ check: build  ## show every effective setting of ./panelind.yaml or of ARGS
 
 bench: build  ## measure against real peers in one run, and print the table
 	@scripts/setup bench
-	@.venv/bench/bin/python Benchmarks/bench.py $(or $(ARGS),issue2)
+	@PATH="$(CURDIR)/.build/release:$(CURDIR)/.venv/bench/bin:$$PATH" .venv/bench/bin/python Benchmarks/bench.py $(ARGS)
 
 format:  ## format the Swift sources in place
 	@swift format --in-place --recursive --parallel Sources Tests Package.swift
