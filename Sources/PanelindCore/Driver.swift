@@ -30,6 +30,9 @@ public final class Driver {
         self.clock = clock
     }
 
+    /// The machine's, without a copy of the machine.
+    public var deadline: Instant? { supervisor.deadline }
+
     /// Adds an event behind those that wait.
     public func enqueue(_ event: Event) { queue.append(event) }
 

@@ -78,8 +78,8 @@ public enum OperatorEvent: Hashable, Sendable {
     case killNow
     /// Replace the worker at once, whatever it does.
     case restart
-    /// Replace the worker by one with these settings, without losing a request.
-    case reload(SupervisorSettings)
+    /// Replace the worker by one with these settings, without losing a request. Indirect: events stay small.
+    indirect case reload(SupervisorSettings)
     /// Pass this on to the worker's leader.
     case pass(Signal)
     /// Stop the worker's group, then panelind (SIGTSTP).

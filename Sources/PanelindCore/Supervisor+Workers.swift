@@ -89,6 +89,8 @@ extension Supervisor {
     private mutating func settleCurrent(at now: Instant, _ out: inout Decisions) {
         if let worker = current {
             if worker.isReady, reloading == worker.generation {
+                // As in `promote`: it may have come to the slot by the death of the one before it.
+                policy.clear()
                 finishReload(worker.generation, failure: nil, &out)
             }
             if let ending = worker.ending { judge(worker, ending, at: now, &out) }

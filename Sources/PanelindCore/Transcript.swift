@@ -77,7 +77,8 @@ extension OperatorEvent {
 extension Supervisor {
     /// One sentence for `systemctl status` and `panelind status`.
     func statusSentence(at now: Instant) -> String {
-        let g = newest
+        // Not the newest, which may be on trial still.
+        let g = current?.generation ?? newest
         switch state {
         case .starting: return "worker \(g) is starting"
         case .ready: return "worker \(g) is ready"

@@ -132,7 +132,7 @@ extension Worker {
         out.because(.unkillable)
         setEnding(nil, ResourceUse(), cause(of: plan), requested: plan.reason.isRequested, at: now)
         out.report(.survivorsLeft(generation, [Survivor(pid: pid, command: "", uninterruptible: true)]))
-        finish(&out)
+        leaveBehind(&out)
     }
 
     /// The leader ended while it was leaving.
@@ -220,6 +220,12 @@ extension Worker {
             life = .sweeping(sweep)
             out.worker(generation, .sweep(sweep.graceUntil == nil ? .kill : nil, sparingGroup: false))
         }
+    }
+
+    /// Its time is over. A last KILL, whose answer nobody hears, is for what was forked since the pass before.
+    private mutating func leaveBehind(_ out: inout Decisions) {
+        out.worker(generation, .sweep(.kill, sparingGroup: false))
+        finish(&out)
     }
 
     /// No process is left, or none that can be ended.
