@@ -1,0 +1,67 @@
+# conftest.py
+# Fixtures of the tests of the built binary: `panelind` starts daemons and ends what is left of them.
+# Read harness/daemon.py next.
+
+import shutil
+
+import pytest
+
+from harness import Daemon, Placement, build_tool
+
+
+@pytest.fixture
+def panelind(tmp_path):
+    """Starts daemons: `panelind(["listen 8080", ...], {"restart.delay": "1s"}, placement=...)`; see Daemon.
+
+    Each has its own directory. At the end of the test it and all that carries its tag is killed.
+    """
+    started = []
+
+    def start(steps=None, settings=None, **options):
+        directory = tmp_path / f"d{len(started) + 1}"
+        directory.mkdir()
+        daemon = Daemon(directory, steps, settings, **options)
+        started.append(daemon)
+        daemon.start()
+        return daemon
+
+    yield start
+    for daemon in started:
+        daemon.clean_up()
+
+
+@pytest.fixture(scope="session")
+def tool(tmp_path_factory):
+    """Compiles one of harness/*.c, once: `tool("refuse")` is the path of the executable."""
+    made = {}
+    directory = tmp_path_factory.mktemp("tools")
+    # Users other than root run it too.
+    for parent in [directory, *directory.parents[:2]]:
+        parent.chmod(0o755)
+
+    def get(name):
+        if name not in made:
+            made[name] = build_tool(name, directory)
+        return made[name]
+
+    yield get
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(params=list(Placement), ids=lambda p: p.value)
+def placement(request):
+    """Where panelind stands: PID 1, subreaper, or neither. A test that takes it runs three times."""
+    return request.param
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failure shows the daemons' logs."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.when != "call" or not report.failed:
+        return
+    start = item.funcargs.get("panelind")
+    daemons = [c.cell_contents for c in start.__closure__ or () if isinstance(c.cell_contents, list)] if start else []
+    for daemon in (d for group in daemons for d in group if isinstance(d, Daemon)):
+        report.sections.append((f"panelind in {daemon.directory.name}", daemon.transcript()))
