@@ -142,7 +142,12 @@ public final class Daemon {
                 for reply in output.takeReplies() { take(reply) }
                 turn()
             })
-        if let notifySocket { SignalSource.announceInput(of: notifySocket.descriptor) }
+        if let notifySocket, let error = SignalSource.announceInput(of: notifySocket.descriptor) {
+            output.log(
+                OwnRecord(
+                    .warning, event: "notify_failed",
+                    message: "cannot watch the notify socket: \(error); the worker's notifications are not heard"))
+        }
         startSidecar(loop)
     }
 
@@ -246,7 +251,8 @@ public final class Daemon {
         performer.listening.serve?.close()
         performer.listening.sidecar?.close()
         notifySocket?.remove()
-        exit(code)
+        // Not exit(3): the output thread is alive, and nothing of ours is left for atexit handlers.
+        _exit(code)
     }
 
     /// Names this run: it tells our workers' environments from those of another panelind.
