@@ -89,8 +89,8 @@ struct ByteSink: ~Copyable {
     /// Room for so many bytes, or nil where even the reserve is used up; `commit` says how many were written.
     @inline(__always)
     mutating func reserve(_ count: Int) -> MutableBytes? {
-        // Early too: pages beyond the bound stay untouched, and at most four bytes move for one that was freed.
-        if tail > soft, head > soft / 4 { compact() }
+        // Early too: pages beyond the bound stay untouched, and at most eight bytes move for one that was freed.
+        if tail > soft, head > soft / 8 { compact() }
         if hard - tail < count {
             compact()
             if hard - tail < count { return nil }

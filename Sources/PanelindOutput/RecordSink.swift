@@ -59,8 +59,8 @@ struct RecordSink: ~Copyable {
 
     init(_ configuration: OutputConfiguration, format: Format, readBlock: Int) {
         self.format = format
-        // A quarter of the bound is left for what has been written and not yet moved away.
-        let soft = max(configuration.buffer, 64 << 10) / 4 * 3
+        // A third of the bound is left for one read, and for what has been written and not yet moved away.
+        let soft = max(configuration.buffer, 64 << 10) / 3 * 2
         let limit = max(configuration.lineLimit, 1024)
         // A read that begins just below `soft` may escape to six times its size; an exit's last read is a pipe more.
         bytes = ByteSink(
