@@ -24,8 +24,12 @@ final class DeadlineTimer {
         armed = deadline
         guard let deadline else { return }
         let bound = NIOLoopBound(self, eventLoop: loop)
+        // NIO takes every task that is due before it looks at a descriptor again: a deadline that is over whenever it
+        // is armed, as where one pass of a sweep takes longer than the wait for the next, would hide each SIGCHLD.
+        let soonest = NIODeadline.now() + .milliseconds(1)
         // NIO's deadlines count CLOCK_MONOTONIC too.
-        task = loop.scheduleTask(deadline: .uptimeNanoseconds(UInt64(max(0, deadline.nanoseconds)))) {
+        let wanted = NIODeadline.uptimeNanoseconds(UInt64(max(0, deadline.nanoseconds)))
+        task = loop.scheduleTask(deadline: max(wanted, soonest)) {
             let timer = bound.value
             timer.armed = nil
             timer.task = nil
