@@ -32,7 +32,6 @@ public enum Rule: Hashable, Sendable {
     case graceOver(Duration)
     case treeEmpty
     case unkillable
-    case budgetSpent
     case clockGap(Duration)
 
     /// The setting whose value decided, or nil.
@@ -50,7 +49,6 @@ public enum Rule: Hashable, Sendable {
         case .delayOver: "stop.delay"
         case .drainOver: "stop.drain"
         case .graceOver: "stop.grace"
-        case .budgetSpent: "stop.budget"
         case .firstStart, .firstFailureAfterReady, .noProcess, .stopRequested, .secondInterrupt, .restartRequested,
             .reloadRequested, .reloadFailed, .becameReady, .leaderGone, .drained, .onlyStreamsLeft, .treeEmpty,
             .unkillable, .clockGap:
@@ -92,7 +90,6 @@ public enum Rule: Hashable, Sendable {
             case .graceOver(let grace): "the grace of \(grace.text) is over"
             case .treeEmpty: "no process of the worker is left"
             case .unkillable: "what is left cannot be killed"
-            case .budgetSpent: "the budget is spent"
             case .clockGap(let gap): "the clock made a gap of \(gap.text)"
             }
         return setting.map { "\(words) (\($0))" } ?? words

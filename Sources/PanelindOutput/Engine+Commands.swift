@@ -100,6 +100,8 @@ extension Engine {
         if refinesCause, let line = portInUseLine(tail) {
             record.set("cause", .string("port_in_use"))
             record.message += "; its port is in use: \(tail[line].prefix(200))"
+        } else if record.severity >= .error, let line = tellingLine(tail) {
+            record.message += ": \(line)"
         }
         if isWritten { out.own(record, time: time) }
         queue.reply(.exitRecorded(generation: generation, cause: record.string("cause") ?? "", tail: tail))

@@ -1,5 +1,6 @@
 //  DeadlineTimer.swift
-//  The one timer of the machine: armed for `Supervisor.deadline` after every turn, silent where there is none.
+//  The one timer of the machine, and of the daemon: nothing else wakes by the clock.
+//  Armed for `Supervisor.deadline` after every turn, silent where there is none.
 
 import NIOCore
 import PanelindCore

@@ -1,5 +1,6 @@
 //  Check.swift
 //  `panelind check`: every effective setting with its origin, and advice; starts nothing.
+//  Settings go to standard output, errors to standard error; 0 or 78.
 
 import ArgumentParser
 import PanelindRuntime

@@ -1,5 +1,6 @@
 //  Panelind.swift
 //  The command line of CONTRACT section 1; each command has its own file.
+//  Usage errors go to standard error and end with 64.
 
 import ArgumentParser
 import Glibc

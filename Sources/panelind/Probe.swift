@@ -1,5 +1,6 @@
 //  Probe.swift
 //  `panelind probe URL`: one GET, for HEALTHCHECK in images without curl.
+//  0 for 200 to 399, else 1 with one line on standard error.
 
 import ArgumentParser
 import PanelindRuntime

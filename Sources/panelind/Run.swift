@@ -1,5 +1,6 @@
 //  Run.swift
 //  `panelind run`: supervises in the foreground until told to stop.
+//  All of it is Daemon.run; it returns only where nothing could be started.
 
 import ArgumentParser
 import PanelindRuntime

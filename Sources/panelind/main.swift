@@ -1,5 +1,6 @@
 //  main.swift
-//  Blocks the signals, reads the command line, exits. Synchronous: an async main would wake once a second for ever.
+//  Blocks the signals before anything else can start a thread, then hands over to the command line.
+//  Synchronous: an async main would wake once a second for ever.
 
 import PanelindSystem
 

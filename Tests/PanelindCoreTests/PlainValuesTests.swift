@@ -73,7 +73,7 @@ struct PlainValuesTests {
         .reloadFailed("exit 1"), .becameReady, .readinessFailed("HTTP 503"), .livenessFailed("HTTP 500", 3),
         .watchdogMissed(.seconds(3)), .startupDeadlinePassed(.seconds(60), "HTTP 503"), .leaderGone,
         .delayOver(.seconds(1)), .drained, .onlyStreamsLeft, .drainOver(.seconds(3)), .graceOver(.seconds(4)),
-        .treeEmpty, .unkillable, .budgetSpent, .clockGap(.seconds(30)),
+        .treeEmpty, .unkillable, .clockGap(.seconds(30)),
     ]
 
     @Test("a rule names its setting as CONTRACT does, and its value", arguments: rules)

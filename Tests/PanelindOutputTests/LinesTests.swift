@@ -32,6 +32,24 @@ struct LinesTests {
     }
 
     @Test(
+        "the line that says why is found among the last ones",
+        arguments: [
+            (["Traceback (most recent call last):", "  File \"a.py\"", "ModuleNotFoundError: No module named 'x'", ""],
+                "ModuleNotFoundError: No module named 'x'"),
+            (["starting", "  boom  ", ""], "boom"),
+            (["ERROR:    Error loading ASGI app. Could not import module \"api\".", "bye"],
+                "ERROR:    Error loading ASGI app. Could not import module \"api\"."),
+            (["sh: 1: uvicornn: not found"], "sh: 1: uvicornn: not found"),
+        ])
+    func tellingLines(_ lines: [String], _ found: String) { #expect(tellingLine(lines) == found) }
+
+    @Test("no line says why where there is none")
+    func noTellingLine() {
+        #expect(tellingLine([]) == nil)
+        #expect(tellingLine(["", "  "]) == nil)
+    }
+
+    @Test(
         "a line over the limit is cut at characters, partial on all but the last", arguments: [1023, 1024, 1025, 5000])
     func cutting(_ length: Int) throws {
         let rig = try Rig { $0.lineLimit = 1024 }
