@@ -1,0 +1,46 @@
+//  Law.swift
+//  The laws that every simulated world checks, as sentences; one is broken, the seed fails.
+//  How each is checked is in Checker.swift.
+
+import PanelindCore
+
+/// What must be true of every step.
+public enum Law: String, CaseIterable, Sendable {
+    case oneWorker = "no second worker but in a reload's overlap, and never a third"
+    case emptyTree = "no worker starts while a process of an earlier one lives, but in an overlap"
+    case intentionalStop = "an intentional stop never starts a worker"
+    case stopBudget = "a stop ends within its budget"
+    case leavingEnds = "a worker that is being killed is gone, or reported as unkillable, within ten seconds"
+    case killFollows = "KILL follows: what is left behind was sent KILL"
+    case nothingLeft = "no process lives when panelind exits, but in uninterruptible sleep"
+    case exitCode = "the exit code is 0 after a requested stop, else the policy's"
+    case readyIsTrue = "/ready is 200 only while a request would reach a worker that is known to be ready"
+    case publishedFirst = "what changes for clients is published before anything else is done"
+    case routeLives = "requests are sent to living workers only"
+    case wayOut = "no state without a way out: a deadline, or an event that must come"
+    case deadlineAhead = "a deadline that has fired is not armed again in the past"
+    case progress = "a finite number of steps at one instant"
+    case generations = "generations go up by one"
+    case restarts = "restarts counts unplanned replacements, one each"
+    case failures = "only failures since the last wanted start are counted"
+    case backoff = "a start waits as long as the policy said, unless somebody wants it now"
+    case exitReported = "each worker's end is reported exactly once"
+    case survivorsReported = "every process that had to be killed, or could not be, is reported"
+    case goneIsSilent = "a worker that is gone is told nothing, and its late news change nothing"
+    case oneQuestion = "the questions of one probe never overlap"
+    case lateAnswer = "the answer to an old question changes nothing"
+    case becomesReady = "when faults stop, the worker becomes ready, or panelind has given up as its policy says"
+}
+
+/// A law that was broken, and how.
+public struct Violation: Sendable, CustomStringConvertible {
+    /// Which law.
+    public let law: Law
+    /// When, since the world began.
+    public let at: Instant
+    /// What was seen instead.
+    public let details: String
+
+    /// One line for people.
+    public var description: String { "+\((at - .zero).text): \(law.rawValue); but \(details)" }
+}

@@ -1,0 +1,135 @@
+//  World+Actions.swift
+//  What answers an action, and how badly: late, never, failed, twice, after the generation is gone.
+//  Read World.swift first.
+
+import PanelindCore
+
+extension World {
+    /// Plans an answer.
+    /// - Parameters:
+    ///   - delay: milliseconds a prompt answer takes.
+    ///   - canBeLost: the machine promises to survive its absence.
+    func answer(_ event: Event, within delay: ClosedRange<Int>, canBeLost: Bool) {
+        var after = random.duration(delay)
+        if !isHealed {
+            if canBeLost, random.chance(plan.answers.lost) { return }
+            if random.chance(plan.answers.late) { after += random.duration(plan.answers.lateBy) }
+            if random.chance(plan.answers.twice) {
+                agenda.plan(.tell(event), at: now + after + random.duration(0...random.pick(2, 15_000)))
+            }
+        }
+        agenda.plan(.tell(event), at: now + after)
+    }
+
+    func perform(_ action: WorkerAction, for generation: Generation) {
+        switch action {
+        case .prepare:
+            if !isHealed, random.chance(plan.answers.prepareFails) {
+                let failure = StartFailure(.other, "cannot read the secret TOKEN: no such file")
+                answer(.worker(generation, .prepareFailed(failure)), within: 0...50, canBeLost: true)
+            } else {
+                answer(.worker(generation, .prepared), within: 0...50, canBeLost: true)
+            }
+        case .spawn(let revision):
+            // It always answers, though it may take its time; the process is there from the answer on.
+            var after = random.duration(0...3)
+            if !isHealed, random.chance(plan.answers.late) { after += random.duration(0...200) }
+            agenda.plan(.make(generation, revision: revision), at: now + after)
+        case .signal(let signal, let target):
+            for process in kernel.processes
+            where process.generation == generation && (process.isLeader || (target == .group && process.isInGroup)) {
+                send(signal, to: process.id)
+            }
+        case .sweep(let signal, let sparingGroup): sweep(generation, signal, sparingGroup: sparingGroup)
+        case .ask(let kind, let attempt, let probe): ask(generation, kind, attempt, probe)
+        case .abandon, .forget: break  // Answers under way come all the same: the worst case.
+        }
+    }
+
+    func perform(_ action: FrontAction) {
+        switch action {
+        case .route(let route): clients.route = route
+        case .reportDrain(let generation):
+            clients.report(generation)
+            tellDrain(of: generation)
+        case .cut(let generation): clients.drop(generation)
+        case .dropIdle: break
+        }
+    }
+
+    /// The front tells an edge that is true.
+    func tellDrain(of generation: Generation) {
+        guard let news = clients.news(of: generation) else { return }
+        answer(.front(news), within: 0...2, canBeLost: true)
+    }
+
+    /// One pass over the tree, as it is now.
+    private func sweep(_ generation: Generation, _ signal: Signal?, sparingGroup: Bool) {
+        var killed: [Survivor] = []
+        let left = kernel.survivors(of: generation)
+        if let signal {
+            if signal == .kill { killed = left }
+            for process in kernel.processes
+            where process.generation == generation && process.isAlive && !(sparingGroup && process.isInGroup) {
+                send(signal, to: process.id)
+            }
+        }
+        answer(.worker(generation, .swept(left: left, killed: killed)), within: 0...3, canBeLost: true)
+    }
+
+    /// One attempt of a probe, answered as the worker is now.
+    private func ask(_ generation: Generation, _ kind: ProbeKind, _ attempt: Int, _ probe: ProbeSettings) {
+        let outcome: ProbeOutcome?
+        if plan.settings.mode == .socket, probe.method == .http("/ready") || probe.method == .tcp("") {
+            // Whoever of those that share the socket takes the connection; nobody is a wait in its queue.
+            let answers = workers.indices.compactMap { reply(of: $0) }
+            outcome = answers.isEmpty ? nil : answers[random.below(answers.count)]
+        } else if let i = worker(generation) {
+            outcome = kernel.process(workers[i].leader)?.isAlive == true ? reply(of: i) : .failed("connection refused")
+        } else {
+            outcome = .failed("connection refused")
+        }
+        guard let outcome else { return }
+        let timeoutMs = Int(probe.timeout.nanoseconds / 1_000_000)
+        answer(
+            .worker(generation, .answered(kind, attempt: attempt, outcome)),
+            within: 0...min(timeoutMs / 2, 30), canBeLost: true)
+    }
+
+    /// What a request to this worker's process would get; nil: silence.
+    private func reply(of i: Int) -> ProbeOutcome? {
+        guard let leader = kernel.process(workers[i].leader), leader.isRunning, !workers[i].isHung else { return nil }
+        return workers[i].wouldServe ? .passed : .failed("HTTP 503")
+    }
+
+    /// A client sends a request where the published route says.
+    func request() {
+        if let traffic = plan.traffic {
+            let mean = Int(traffic.nanoseconds / 1_000_000)
+            agenda.plan(.request, at: now + random.duration(0...(2 * mean)))
+        }
+        if clients.snapshot?.isReady == true, let generation = clients.target, let i = worker(generation) {
+            judgeService(of: i)
+        }
+        guard let generation = clients.target, plan.settings.mode == .front else { return }
+        let isStream = random.chance(100)
+        clients.begin(generation, isStream: isStream)
+        agenda.plan(
+            .requestEnds(generation, isStream: isStream),
+            at: now + random.duration(isStream ? 1000...60_000 : random.pick(1...50, 50...8000)))
+    }
+
+    /// The probes had their time to notice that this worker does not serve.
+    private func judgeService(of i: Int) {
+        let worker = workers[i]
+        guard let since = worker.deafSince, !worker.speaksReadiness, plan.settings.mode != .socket else { return }
+        var probe = worker.settings.worker.readiness
+        if probe == nil, case .ask(let implied) = worker.settings.worker.impliedReadiness { probe = implied }
+        guard let probe, probe.method.isAsked, !worker.hasSaidReady else { return }
+        let noticed = probe.period + (probe.timeout + .seconds(1)) * probe.failures + .seconds(2)
+        if now > max(since, checker.thawedAt) + noticed {
+            checker.broke(
+                .readyIsTrue, at: now, "requests to \(worker.generation) have failed for \((now - since).text)")
+        }
+    }
+}
