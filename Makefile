@@ -8,7 +8,7 @@ PORT ?= 8080
 SEED ?= 42
 SEEDS ?= 2000
 
-.PHONY: help setup build run test unit end-to-end agent-test simulate check bench format lint clean
+.PHONY: reference help setup build run test unit end-to-end agent-test simulate check bench format lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ end-to-end: build
 simulate: setup  ## replay one seed of the simulation: make simulate SEED=42
 	@scripts/build release panelind-sim
 	@$(BUILD)/panelind-sim $(SEED) --transcript
+
+reference: setup  ## write etc/panelind.yaml and docs/settings.md anew from the table of settings
+	@UPDATE_REFERENCE=1 scripts/unit-tests --filter ReportTests
 
 check: build  ## show every effective setting of ./panelind.yaml or of ARGS
 	@$(BUILD)/panelind check $(ARGS)

@@ -112,11 +112,21 @@ import Testing
         }
     }
 
-    @Test("etc/panelind.yaml covers every key: it is the template of the table")
-    func shippedFile() throws {
-        let here = #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
-        let bytes = try World.real.read("/\(here)/etc/panelind.yaml", 1 << 20).get()
-        #expect(String(decoding: bytes, as: UTF8.self) == settingsTemplate())
+    /// `make reference` writes them anew.
+    @Test("etc/panelind.yaml and docs/settings.md are what the table says", arguments: ["etc/panelind.yaml", "docs/settings.md"])
+    func generated(path: String) throws {
+        let text =
+            path.hasSuffix(".md")
+            ? "# Settings\n\nMade from the table in Sources/PanelindSettings by `make reference`.\n\n" + settingsMarkdown()
+            : settingsTemplate()
+        let root = #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
+        if getenv("UPDATE_REFERENCE") != nil {
+            let file = try #require(fopen("/\(root)/\(path)", "w"))
+            fputs(text, file)
+            fclose(file)
+        }
+        let bytes = try World.real.read("/\(root)/\(path)", 1 << 20).get()
+        #expect(String(decoding: bytes, as: UTF8.self) == text)
     }
 
     @Test("the shipped file without its comment signs names only known keys, each once")
