@@ -100,7 +100,7 @@ extension Engine {
         if refinesCause, let line = portInUseLine(tail) {
             record.set("cause", .string("port_in_use"))
             record.message += "; its port is in use: \(tail[line].prefix(200))"
-        } else if record.severity >= .error, let line = tellingLine(tail) {
+        } else if record.severity >= .error, let line = tellingLine(tail, orLast: refinesCause) {
             record.message += ": \(line)"
         }
         if isWritten { out.own(record, time: time) }

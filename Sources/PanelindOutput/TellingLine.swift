@@ -8,15 +8,17 @@ private let telling = [
     "not found", "No such",
 ]
 
-/// The last line with the most telling word, else the last line that is not empty; nil where there is none.
+/// The last line with the most telling word; nil where there is none.
 ///
 /// Without leading and trailing blanks, at most 200 characters.
-func tellingLine(_ lines: [String]) -> String? {
+/// - Parameter orLast: without such a word, the last line that is not empty: of a worker that never served, it is the
+///   best guess; of one that served it is a mere access line.
+func tellingLine(_ lines: [String], orLast: Bool) -> String? {
     // The end of the output is where the reason stands; what is far above was survived.
     let last = lines.suffix(20)
     let found =
         telling.lazy.compactMap { word in last.last { contains($0, word) } }.first
-        ?? last.last { !$0.utf8.allSatisfy { $0 == 0x20 || $0 == 0x09 } }
+        ?? (orLast ? last : []).last { !$0.utf8.allSatisfy { $0 == 0x20 || $0 == 0x09 } }
     guard let found else { return nil }
     var text = Substring(found)
     while text.first == " " || text.first == "\t" { text.removeFirst() }

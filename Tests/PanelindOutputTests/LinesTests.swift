@@ -41,12 +41,13 @@ struct LinesTests {
                 "ERROR:    Error loading ASGI app. Could not import module \"api\"."),
             (["sh: 1: uvicornn: not found"], "sh: 1: uvicornn: not found"),
         ])
-    func tellingLines(_ lines: [String], _ found: String) { #expect(tellingLine(lines) == found) }
+    func tellingLines(_ lines: [String], _ found: String) { #expect(tellingLine(lines, orLast: true) == found) }
 
     @Test("no line says why where there is none")
     func noTellingLine() {
-        #expect(tellingLine([]) == nil)
-        #expect(tellingLine(["", "  "]) == nil)
+        #expect(tellingLine([], orLast: true) == nil)
+        #expect(tellingLine(["", "  "], orLast: true) == nil)
+        #expect(tellingLine(["GET / 200"], orLast: false) == nil)
     }
 
     @Test(
