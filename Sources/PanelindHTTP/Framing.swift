@@ -5,7 +5,7 @@
 import NIOHTTP1
 
 /// Why a request is not served: an answer that is followed by the end of the connection.
-public struct Refusal: Error, Hashable, Sendable {
+public struct HeadRefusal: Error, Hashable, Sendable {
     /// The status code, 400...505.
     public var status: Int
     /// One line for the client; never contains its own bytes.
@@ -51,9 +51,9 @@ public struct RequestFraming: Hashable, Sendable {
 public enum Framing {
     /// Judges a head.
     ///
-    /// - Errors: `Refusal` with 400, 405, 414, 417 or 501.
+    /// - Errors: `HeadRefusal` with 400, 405, 414, 417 or 501.
     /// - Source: RFC 9112 sections 2.2, 3.2, 6.1 to 6.3, 9.3; RFC 9110 section 10.1.1.
-    public static func judge(_ head: HTTPRequestHead, targetBytes: Int) throws(Refusal) -> RequestFraming {
+    public static func judge(_ head: HTTPRequestHead, targetBytes: Int) throws(HeadRefusal) -> RequestFraming {
         var framing = RequestFraming()
         framing.isHTTP10 = head.version.minor == 0
         try judgeTarget(head, limit: targetBytes)
@@ -61,15 +61,15 @@ public enum Framing {
         for (name, value) in head.headers {
             try fields.take(name, value)
         }
-        if fields.hosts > 1 { throw Refusal(400, "more than one Host") }
-        if fields.hosts == 0 && !framing.isHTTP10 { throw Refusal(400, "no Host") }
+        if fields.hosts > 1 { throw HeadRefusal(400, "more than one Host") }
+        if fields.hosts == 0 && !framing.isHTTP10 { throw HeadRefusal(400, "no Host") }
         if let coding = fields.transferEncoding {
-            if fields.contentLength != nil { throw Refusal(400, "Content-Length with Transfer-Encoding") }
-            if framing.isHTTP10 { throw Refusal(400, "Transfer-Encoding in HTTP/1.0") }
-            guard equals(coding, "chunked") else { throw Refusal(501, "a transfer coding other than chunked") }
+            if fields.contentLength != nil { throw HeadRefusal(400, "Content-Length with Transfer-Encoding") }
+            if framing.isHTTP10 { throw HeadRefusal(400, "Transfer-Encoding in HTTP/1.0") }
+            guard equals(coding, "chunked") else { throw HeadRefusal(501, "a transfer coding other than chunked") }
             framing.body = .chunked
         } else if let text = fields.contentLength {
-            guard let length = digits(text) else { throw Refusal(400, "an invalid Content-Length") }
+            guard let length = digits(text) else { throw HeadRefusal(400, "an invalid Content-Length") }
             if length > 0 { framing.body = .length(length) }
         }
         if framing.isHTTP10 {
@@ -77,7 +77,7 @@ public enum Framing {
         } else {
             framing.keepsAlive = !fields.close
             if let expectation = fields.expect {
-                guard equals(expectation, "100-continue") else { throw Refusal(417, "an unknown expectation") }
+                guard equals(expectation, "100-continue") else { throw HeadRefusal(417, "an unknown expectation") }
                 framing.expectsContinue = framing.body != .none
             }
         }
@@ -86,22 +86,22 @@ public enum Framing {
     }
 
     /// Method and target: the forms of RFC 9112 section 3.2 that a server has resources for.
-    private static func judgeTarget(_ head: HTTPRequestHead, limit: Int) throws(Refusal) {
+    private static func judgeTarget(_ head: HTTPRequestHead, limit: Int) throws(HeadRefusal) {
         switch head.method {
-        case .CONNECT, .TRACE: throw Refusal(405, "CONNECT and TRACE are not served")
+        case .CONNECT, .TRACE: throw HeadRefusal(405, "CONNECT and TRACE are not served")
         default: break
         }
         let target = head.uri.utf8
-        guard let first = target.first else { throw Refusal(400, "an empty target") }
-        if target.count > limit { throw Refusal(414, "the target is too long") }
+        guard let first = target.first else { throw HeadRefusal(400, "an empty target") }
+        if target.count > limit { throw HeadRefusal(414, "the target is too long") }
         // NIO decodes the target as UTF-8 and may have put U+FFFD for a bad byte: both are beyond ASCII, both refused.
         for byte in target where byte <= 0x20 || byte >= 0x7f {
-            throw Refusal(400, "a byte that must be percent-encoded in the target")
+            throw HeadRefusal(400, "a byte that must be percent-encoded in the target")
         }
         if first == UInt8(ascii: "/") { return }
         if head.uri == "*" && head.method == .OPTIONS { return }
         if pathStart(of: head.uri) != nil { return }
-        throw Refusal(400, "a target that is neither a path nor an http URL")
+        throw HeadRefusal(400, "a target that is neither a path nor an http URL")
     }
 
     /// Where the path starts in an absolute-form target (`http://host/path`), nil for other forms.
@@ -134,27 +134,27 @@ public enum Framing {
         var hasUpgrade = false
 
         /// Takes one field; only lengths that matter are compared at all.
-        mutating func take(_ name: String, _ value: String) throws(Refusal) {
+        mutating func take(_ name: String, _ value: String) throws(HeadRefusal) {
             // The decoder refuses these by itself; the judge does not rely on it.
             for byte in value.utf8 where byte < 0x20 && byte != 0x09 || byte == 0x7f {
-                throw Refusal(400, "a control character in a field")
+                throw HeadRefusal(400, "a control character in a field")
             }
             switch name.utf8.count {
             case 4 where equals(name, "host"):
                 hosts += 1
-                guard isHost(trimmed(value)) else { throw Refusal(400, "an invalid Host") }
+                guard isHost(trimmed(value)) else { throw HeadRefusal(400, "an invalid Host") }
             case 6 where equals(name, "expect"):
-                if expect != nil { throw Refusal(417, "more than one Expect") }
+                if expect != nil { throw HeadRefusal(417, "more than one Expect") }
                 expect = trimmed(value)
             case 7 where equals(name, "upgrade"):
                 hasUpgrade = true
             case 10 where equals(name, "connection"):
                 takeConnection(value)
             case 14 where equals(name, "content-length"):
-                if contentLength != nil { throw Refusal(400, "more than one Content-Length") }
+                if contentLength != nil { throw HeadRefusal(400, "more than one Content-Length") }
                 contentLength = trimmed(value)
             case 17 where equals(name, "transfer-encoding"):
-                if transferEncoding != nil { throw Refusal(400, "more than one Transfer-Encoding") }
+                if transferEncoding != nil { throw HeadRefusal(400, "more than one Transfer-Encoding") }
                 transferEncoding = trimmed(value)
             default: break
             }

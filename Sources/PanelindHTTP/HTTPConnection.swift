@@ -15,7 +15,7 @@ final class HTTPConnection: ChannelInboundHandler, DeadlineOwner {
     /// What waits for its turn behind an unfinished answer.
     private enum Turn {
         case request(Request)
-        case refusal(Refusal)
+        case refusal(HeadRefusal)
     }
 
     private let server: HTTPServer
@@ -95,7 +95,7 @@ final class HTTPConnection: ChannelInboundHandler, DeadlineOwner {
 
     func deadlinePassed(_ wait: ConnectionDeadlines.Wait) {
         switch wait {
-        case .head, .body: refuse(Refusal(408, "the request took too long"))
+        case .head, .body: refuse(HeadRefusal(408, "the request took too long"))
         case .idle, .answer, .write, .linger: closeNow()
         }
     }
@@ -159,7 +159,7 @@ final class HTTPConnection: ChannelInboundHandler, DeadlineOwner {
         }
         bodyBytes = 0
         if case .length(let length) = framing.body, length > limits.bodyBytes {
-            return refuse(Refusal(413, "the body is too long"))
+            return refuse(HeadRefusal(413, "the body is too long"))
         }
         let keeps = framing.keepsAlive && !framing.asksUpgrade && !answersOnce && !server.isLastCall
         current = Request(
@@ -171,7 +171,7 @@ final class HTTPConnection: ChannelInboundHandler, DeadlineOwner {
 
     private func takeBody(_ count: Int) {
         bodyBytes += count
-        if bodyBytes > limits.bodyBytes { refuse(Refusal(413, "the body is too long")) }
+        if bodyBytes > limits.bodyBytes { refuse(HeadRefusal(413, "the body is too long")) }
     }
 
     private func takeEnd() {
@@ -202,11 +202,11 @@ final class HTTPConnection: ChannelInboundHandler, DeadlineOwner {
         guard !isDeaf, let error = error as? HTTPParserError else { return }
         switch error {
         case .headerOverflow where watch.isInsideHead && !watch.hasWholeLine:
-            refuse(Refusal(414, "the target is too long"))
-        case .headerOverflow: refuse(Refusal(431, "the head is too long or has too many fields"))
+            refuse(HeadRefusal(414, "the target is too long"))
+        case .headerOverflow: refuse(HeadRefusal(431, "the head is too long or has too many fields"))
         case .invalidEOFState: endInput()
         case .paused: closeNow()  // An HTTP/2 preface: its sender would not understand an answer.
-        default: refuse(Refusal(400, "not a valid HTTP/1.1 request"))
+        default: refuse(HeadRefusal(400, "not a valid HTTP/1.1 request"))
         }
         if !isReading { settle(active: true) }
     }
@@ -256,7 +256,7 @@ final class HTTPConnection: ChannelInboundHandler, DeadlineOwner {
         }
     }
 
-    private func refuse(_ refusal: Refusal) {
+    private func refuse(_ refusal: HeadRefusal) {
         if isDeaf { return }
         isDeaf = true
         current = nil

@@ -10,6 +10,9 @@ import Testing
 
 @testable import PanelindHTTP
 
+/// Core has a `ProbeOutcome` of its own, without the status.
+typealias AttemptOutcome = PanelindHTTP.ProbeOutcome
+
 /// A server that accepts, reads a little, says something fixed, and may close.
 private final class Fixed {
     let port: Int
@@ -46,9 +49,9 @@ private final class Fixed {
 /// Asks on a loop and waits for the outcome.
 private func ask(
     _ group: MultiThreadedEventLoopGroup, _ target: ProbeTarget, timeout: Duration = .seconds(20)
-) throws -> ProbeOutcome {
+) throws -> AttemptOutcome {
     let loop = group.next()
-    let promise = loop.makePromise(of: ProbeOutcome.self)
+    let promise = loop.makePromise(of: AttemptOutcome.self)
     loop.execute {
         _ = Prober(loop: loop, version: "1.0.0").ask(target, timeout: timeout) { promise.succeed($0) }
     }
@@ -61,7 +64,7 @@ private func answer(_ status: Int) -> String { "HTTP/1.1 \(status) X\r\nContent-
     @Test(
         "the status decides, redirects pass and interim answers do not count",
         arguments: [
-            (answer(200), false, ProbeOutcome.passed(200)), (answer(302), false, .passed(302)),
+            (answer(200), false, AttemptOutcome.passed(200)), (answer(302), false, .passed(302)),
             (answer(404), false, .failed("HTTP 404")), (answer(404), true, .passed(404)),
             (answer(503), true, .failed("HTTP 503")), (answer(100) + answer(103) + answer(204), false, .passed(204)),
             ("SSH-2.0-x\r\n", false, .failed("invalid answer")), ("HTTP/1.1 200", false, .failed("invalid answer")),
@@ -70,7 +73,7 @@ private func answer(_ status: Int) -> String { "HTTP/1.1 \(status) X\r\nContent-
             ("HTTP/1.1 101 X\r\n\r\n", false, .failed("invalid answer")),
             ("HTTP/1.0 200\r\n\r\nbody", false, .passed(200)),
         ])
-    func outcomes(_ text: String, _ below500: Bool, _ expected: ProbeOutcome) throws {
+    func outcomes(_ text: String, _ below500: Bool, _ expected: AttemptOutcome) throws {
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         let server = try Fixed(group, answer: text)
         let outcome = try ask(
