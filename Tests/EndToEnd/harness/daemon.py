@@ -177,7 +177,7 @@ class Daemon:
         return bool(found)
 
     def own_pids(self):
-        return {self.popen.pid, self.pid}
+        return {self.popen.pid, self.pid} if self.popen else set()
 
     def send(self, number):
         """A signal to panelind."""
