@@ -2,7 +2,9 @@
 # Fixtures of the tests of the built binary: `panelind` starts daemons and ends what is left of them.
 # Read harness/daemon.py next.
 
+import pathlib
 import shutil
+import tempfile
 
 import pytest
 
@@ -13,13 +15,19 @@ from harness import Daemon, Placement, build_tool
 def panelind(tmp_path):
     """Starts daemons: `panelind(["listen 8080", ...], {"restart.delay": "1s"}, placement=...)`; see Daemon.
 
-    Each has its own directory. At the end of the test it and all that carries its tag is killed.
+    Each has its own directory; `shared=True` makes it one that every user can write to. At the end of the test it and all that carries its tag is killed.
     """
-    started = []
+    started, shares = [], []
 
-    def start(steps=None, settings=None, **options):
+    def start(steps=None, settings=None, shared=False, **options):
         directory = tmp_path / f"d{len(started) + 1}"
-        directory.mkdir()
+        if shared:
+            # What pytest makes is closed to other users.
+            directory = pathlib.Path(tempfile.mkdtemp(prefix="panelind-tests-", dir="/tmp"))
+            directory.chmod(0o777)
+            shares.append(directory)
+        else:
+            directory.mkdir()
         daemon = Daemon(directory, steps, settings, **options)
         started.append(daemon)
         daemon.start()
@@ -28,6 +36,8 @@ def panelind(tmp_path):
     yield start
     for daemon in started:
         daemon.clean_up()
+    for directory in shares:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
