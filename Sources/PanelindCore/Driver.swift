@@ -15,6 +15,10 @@ public protocol ActionPerformer: AnyObject {
 public final class Driver {
     /// The machine. Only the driver changes it.
     public private(set) var supervisor: Supervisor
+    /// The machine's public state after the last step.
+    public private(set) var state: State
+    /// The machine's deadline after the last step, to be read without a copy of the machine.
+    public private(set) var deadline: Instant?
     private var queue: [Event] = []
     private var isRunning = false
     private let clock: () -> Instant
@@ -27,11 +31,10 @@ public final class Driver {
     /// Makes the driver. `clock` is read once for each event.
     public init(_ supervisor: Supervisor, clock: @escaping () -> Instant) {
         self.supervisor = supervisor
+        state = supervisor.state
+        deadline = supervisor.deadline
         self.clock = clock
     }
-
-    /// The machine's, without a copy of the machine.
-    public var deadline: Instant? { supervisor.deadline }
 
     /// Adds an event behind those that wait.
     public func enqueue(_ event: Event) { queue.append(event) }
@@ -53,10 +56,12 @@ public final class Driver {
                 index = 0
             }
             let now = clock()
-            let from = supervisor.state
+            let from = state
             let (actions, rules) = supervisor.handle(event, at: now)
+            state = supervisor.state
+            deadline = supervisor.deadline
             performer?.decided(
-                Step(at: now, event: event, from: from, to: supervisor.state, rules: rules, actions: actions))
+                Step(at: now, event: event, from: from, to: state, rules: rules, actions: actions))
             for action in actions { performer?.perform(action, at: now) }
         }
     }

@@ -87,16 +87,16 @@ extension Supervisor {
     }
 
     private mutating func settleCurrent(at now: Instant, _ out: inout Decisions) {
-        if let worker = current {
-            if worker.isReady, reloading == worker.generation {
+        if let generation = current?.generation {
+            if current?.isReady == true, reloading == generation {
                 // As in `promote`: it may have come to the slot by the death of the one before it.
                 policy.clear()
-                finishReload(worker.generation, failure: nil, &out)
+                finishReload(generation, failure: nil, &out)
             }
-            if let ending = worker.ending { judge(worker, ending, at: now, &out) }
-            if worker.isGone { current = nil }
+            if let ending = current?.ending { judge(generation, ending, at: now, &out) }
+            if current?.isGone == true { current = nil }
         }
-        guard current == nil, intent == .run else { return }
+        guard current?.generation == nil, intent == .run else { return }
         if let worker = other, role == .successor, worker.isInService {
             // The old one died while its successor was on trial: there is nothing to go back to.
             current = worker
@@ -122,22 +122,24 @@ extension Supervisor {
     }
 
     /// Decides once what follows the end of the current worker. The wait counts from the end, not from the empty tree.
-    private mutating func judge(_ worker: Worker, _ ending: Ending, at now: Instant, _ out: inout Decisions) {
-        guard judged != worker.generation else { return }
-        judged = worker.generation
-        if reloading == worker.generation {
-            finishReload(worker.generation, failure: ending.text, &out)
+    private mutating func judge(
+        _ generation: Generation, _ ending: Ending, at now: Instant, _ out: inout Decisions
+    ) {
+        guard judged != generation else { return }
+        judged = generation
+        if reloading == generation {
+            finishReload(generation, failure: ending.text, &out)
         }
         switch intent {
         case .stop, .leave, .wait:
-            reportExit(worker.generation, ending, restartIn: nil, &out)
+            reportExit(generation, ending, restartIn: nil, &out)
             return
         case .run: break
         }
         if sequel == .replace || ending.requested {
             sequel = .replace
             pause = .none
-            reportExit(worker.generation, ending, restartIn: .zero, &out)
+            reportExit(generation, ending, restartIn: .zero, &out)
             return
         }
         switch policy.judge(ending, settings.restart, isFirstStart: !ranBefore) {
@@ -145,19 +147,19 @@ extension Supervisor {
             out.because(rule)
             nextIsUnplanned = true
             pause = .backoff(until: now + delay)
-            reportExit(worker.generation, ending, restartIn: delay, &out)
-            if delay > .zero { out.report(.workerBackoff(worker.generation, delay: delay, rule)) }
+            reportExit(generation, ending, restartIn: delay, &out)
+            if delay > .zero { out.report(.workerBackoff(generation, delay: delay, rule)) }
         case .giveUp(let rule, let code, let holds):
             out.because(rule)
             var ending = ending
             if case .permanentExitCode = rule { ending.cause = .permanent }
-            reportExit(worker.generation, ending, restartIn: nil, &out)
-            out.report(.workerFailed(worker.generation, rule))
+            reportExit(generation, ending, restartIn: nil, &out)
+            out.report(.workerFailed(generation, rule))
             pause = .failed
             if !holds { leave(code: code, at: now, &out) }
         case .finish(let code, let rule):
             out.because(rule)
-            reportExit(worker.generation, ending, restartIn: nil, &out)
+            reportExit(generation, ending, restartIn: nil, &out)
             leave(code: code, at: now, &out)
         }
     }
@@ -179,7 +181,7 @@ extension Supervisor {
 
     /// When nobody is left and nobody shall come: write out, then exit.
     private mutating func settleEnd(at now: Instant, _ out: inout Decisions) {
-        guard end == .no, current == nil, other == nil else { return }
+        guard intent != .run, end == .no, current == nil, other == nil else { return }
         let code: Int32
         switch intent {
         case .wait, .run: return

@@ -161,12 +161,11 @@ public struct Supervisor: Sendable {
 
     /// Runs on the worker of this generation; one that is gone, or was never, hears nothing.
     mutating func change(_ generation: Generation, _ body: (inout Worker) -> Void) {
-        if var worker = current, worker.generation == generation {
-            body(&worker)
-            current = worker
-        } else if var worker = other, worker.generation == generation {
-            body(&worker)
-            other = worker
+        // In place: a worker is a large value, and every event comes through here.
+        if current?.generation == generation {
+            current?.change(body)
+        } else if other?.generation == generation {
+            other?.change(body)
         }
     }
 
@@ -195,14 +194,14 @@ public struct Supervisor: Sendable {
             return code == 70 ? .failed : end == .no ? .stopping : .stopped
         case .run: break
         }
-        guard let current else {
+        guard let life = current?.life else {
             switch pause {
             case .none: return .starting
             case .backoff: return .backoff
             case .failed: return .failed
             }
         }
-        switch current.life {
+        switch life {
         case .preparing, .spawning, .starting: return .starting
         case .ready: return .ready
         case .unready: return .unready

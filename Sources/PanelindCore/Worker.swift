@@ -59,7 +59,9 @@ public struct Worker: Hashable, Sendable {
 
     public let generation: Generation
     /// The settings it was started with, whatever was loaded since.
-    public let settings: SupervisorSettings
+    public var settings: SupervisorSettings { shared.settings }
+    /// Behind a pointer: a worker is copied often, and its settings never change.
+    private let shared: SharedSettings
     var life: Life
 
     var startup: Probe?
@@ -95,7 +97,7 @@ public struct Worker: Hashable, Sendable {
 
     init(_ generation: Generation, _ settings: SupervisorSettings) {
         self.generation = generation
-        self.settings = settings
+        shared = SharedSettings(settings)
         let worker = settings.worker
         life = .gone
         startup = worker.startup.map { Probe(.startup, $0) }
@@ -106,6 +108,9 @@ public struct Worker: Hashable, Sendable {
             implied = Probe(.readiness, probe)
         }
     }
+
+    /// Runs on this worker, in place.
+    mutating func change(_ body: (inout Worker) -> Void) { body(&self) }
 
     /// Nothing of it is left.
     var isGone: Bool { life == .gone }
@@ -157,7 +162,21 @@ public struct Worker: Hashable, Sendable {
     var startupUntil: Instant { max(startupDeadline, extendedDeadline ?? startupDeadline) }
 }
 
+/// Settings that many values share.
+private final class SharedSettings: Hashable, Sendable {
+    let settings: SupervisorSettings
+
+    init(_ settings: SupervisorSettings) { self.settings = settings }
+
+    static func == (a: SharedSettings, b: SharedSettings) -> Bool { a === b || a.settings == b.settings }
+    func hash(into hasher: inout Hasher) { hasher.combine(settings) }
+}
+
 extension [Instant?] {
     /// The first of those that are.
-    var earliest: Instant? { compactMap { $0 }.min() }
+    var earliest: Instant? {
+        var first: Instant?
+        for case let instant? in self where first.map({ instant < $0 }) ?? true { first = instant }
+        return first
+    }
 }
