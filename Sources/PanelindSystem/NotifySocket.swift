@@ -1,0 +1,122 @@
+//  NotifySocket.swift
+//  What workers tell: READY=1 and its relatives on a private datagram socket, with the kernel's word for who says it.
+//  Whether a sender may be believed is decided by its owner (Children.owner). Read after PrivateDirectory.swift.
+
+import CPanelindSystem
+import Glibc
+import PanelindCore
+
+/// One datagram (sd_notify(3)).
+public struct NotifyMessage: Hashable, Sendable {
+    /// The sender, by the kernel (SCM_CREDENTIALS of unix(7)).
+    public var pid: Int32
+    public var uid: UInt32
+    /// `READY` and `1`, in their order; lines without `=` are left out.
+    public var assignments: [Assignment]
+
+    /// One line of a message.
+    public struct Assignment: Hashable, Sendable {
+        public var key: String
+        public var value: String
+
+        /// Makes one line.
+        public init(_ key: String, _ value: String) {
+            self.key = key
+            self.value = value
+        }
+    }
+
+    /// Makes a message.
+    public init(pid: Int32, uid: UInt32, assignments: [Assignment]) {
+        self.pid = pid
+        self.uid = uid
+        self.assignments = assignments
+    }
+
+    /// The last value of a key, nil where it is not said.
+    public subscript(key: String) -> String? { assignments.last { $0.key == key }?.value }
+}
+
+/// The NOTIFY_SOCKET of all our workers.
+///
+/// Anyone who may pass through its directory can send: the directory is 0700, or 0711 with a random name where the
+/// worker drops to another user. Senders are told apart by pid, never trusted by path.
+public final class NotifySocket {
+    /// Readable while a message waits.
+    public let descriptor: Int32
+    /// The value of NOTIFY_SOCKET.
+    public let path: String
+    /// Messages that were cut, not UTF-8, or from nobody.
+    public private(set) var droppedTotal = 0
+
+    private let directory: PrivateDirectory
+    private var buffer = [UInt8](repeating: 0, count: limit)
+
+    /// The longest message in bytes; longer ones are dropped.
+    public static let limit = 4096
+    /// Messages of one call, so that a flood cannot hold the loop.
+    public static let bound = 64
+
+    /// Binds the socket; it and its directory go with the value.
+    ///
+    /// - Parameter sharedWithOtherUsers: the worker drops to another user.
+    public init(sharedWithOtherUsers: Bool = false) throws(SystemError) {
+        directory = try PrivateDirectory.make(access: sharedWithOtherUsers ? .searchable : .own).get()
+        path = directory.path + "/notify"
+        guard let address = SocketAddress.unix(path) else { throw SystemError(ENAMETOOLONG) }
+        let number = socket(
+            AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
+        if number < 0 { throw SystemError.last }
+        var on: Int32 = 1
+        // Before bind: no message may come without its sender.
+        guard setsockopt(number, SOL_SOCKET, SO_PASSCRED, &on, socklen_t(MemoryLayout<Int32>.size)) == 0,
+            SocketAddress.bind(number, address),
+            // To connect is to write to the file; who may reach it is the directory's affair.
+            chmod(path, sharedWithOtherUsers ? 0o666 : 0o600) == 0
+        else {
+            let error = SystemError.last
+            close(number)
+            throw error
+        }
+        descriptor = number
+    }
+
+    deinit { close(descriptor) }
+
+    /// Removes the socket's path and directory, before an exit that runs no deinit.
+    public func remove() { directory.remove() }
+
+    /// Takes at most `bound` messages; call again while it returns as many, or while the descriptor is readable.
+    ///
+    /// Descriptors that come along are closed, which is the answer that BARRIER=1 waits for: what was sent before it
+    /// has been received. Identify the sender at once: it may end as soon as it has its answer.
+    public func receive() -> [NotifyMessage] {
+        var messages: [NotifyMessage] = []
+        for _ in 0..<Self.bound {
+            var pid: pid_t = 0
+            var uid: uid_t = 0
+            var truncated: Int32 = 0
+            let count = panelind_receive(descriptor, &buffer, buffer.count, &pid, &uid, &truncated)
+            if count < 0 { break }
+            // A sender outside our pid namespace has pid 0.
+            guard truncated == 0, pid > 0, let assignments = Self.parse(buffer[0..<count]) else {
+                droppedTotal += 1
+                continue
+            }
+            messages.append(NotifyMessage(pid: pid, uid: uid, assignments: assignments))
+        }
+        return messages
+    }
+
+    /// The lines of a message; nil for text that is not UTF-8 or contains NUL before its end.
+    static func parse(_ bytes: ArraySlice<UInt8>) -> [NotifyMessage.Assignment]? {
+        var bytes = bytes
+        // Some senders count the terminating NUL of C.
+        if bytes.last == 0 { bytes.removeLast() }
+        guard !bytes.contains(0), let text = String(validating: bytes, as: UTF8.self) else { return nil }
+        return text.split(separator: "\n").compactMap { line in
+            guard let equals = line.firstIndex(of: "="), equals > line.startIndex else { return nil }
+            return NotifyMessage.Assignment(String(line[..<equals]), String(line[line.index(after: equals)...]))
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//  PrivateDirectory.swift
+//  A directory for sockets that are nobody else's business, removed at the end.
+//  Who may enter is decided here, because a worker may run as another user. Read before NotifySocket.swift.
+
+import Glibc
+import PanelindCore
+
+/// A new directory with a random name; removed with its files when it goes.
+public final class PrivateDirectory {
+    /// Who besides us may use it.
+    public enum Access: Hashable, Sendable {
+        /// Mode 0700: our own user.
+        case own
+        /// Mode 0711: whoever knows a name in it; the notify socket of a worker that drops to a user.
+        case searchable
+        /// Mode 0770, owned by the worker's user with our group: the worker can make its `{socket}` in it, and a
+        /// panelind without CAP_DAC_OVERRIDE can still connect.
+        case worker(uid: UInt32)
+    }
+
+    /// Where it is: absolute where the variables are, at most 70 bytes, so that a socket's path fits.
+    public let path: String
+
+    private init(path: String) { self.path = path }
+
+    deinit { remove() }
+
+    /// Makes one below the first usable of $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR, $TMPDIR and /tmp.
+    ///
+    /// For another user's access a place is usable only if everyone may pass through its parents.
+    public static func make(
+        access: Access = .own, environment: (String) -> String? = { name in getenv(name).map { String(cString: $0) } }
+    ) -> Result<PrivateDirectory, SystemError> {
+        var refusal = SystemError(ENOENT)
+        var places = ["RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR", "TMPDIR"].compactMap { name in
+            // systemd separates several runtime directories by colons.
+            environment(name).flatMap { $0.split(separator: ":").first }.map(String.init)
+        }
+        places.append("/tmp")
+        for place in places where place.hasPrefix("/") && place.utf8.count <= 53 {
+            if access != .own, !isSearchable(place) {
+                refusal = SystemError(EACCES)
+                continue
+            }
+            var template = Array("\(place)/panelind-XXXXXX".utf8CString)
+            guard mkdtemp(&template) != nil else {
+                refusal = .last
+                continue
+            }
+            let path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+            let directory = PrivateDirectory(path: path)
+            switch access {
+            case .own: break
+            case .searchable:
+                guard chmod(path, 0o711) == 0 else { return .failure(.last) }
+            case .worker(let uid):
+                guard chown(path, uid, getegid()) == 0, chmod(path, 0o770) == 0 else { return .failure(.last) }
+            }
+            return .success(directory)
+        }
+        return .failure(refusal)
+    }
+
+    /// Removes the directory and the files and sockets in it; directories in it stay, and then it stays too.
+    public func remove() {
+        guard let directory = opendir(path) else { return }
+        while let entry = readdir(directory) {
+            let name = withUnsafeBytes(of: entry.pointee.d_name) {
+                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            if name != ".", name != ".." { unlink("\(path)/\(name)") }
+        }
+        closedir(directory)
+        rmdir(path)
+    }
+
+    /// Whether every user may pass through the directory and all above it.
+    private static func isSearchable(_ path: String) -> Bool {
+        var part = ""
+        for name in path.split(separator: "/") {
+            part += "/" + name
+            var status = stat()
+            guard stat(part, &status) == 0, status.st_mode & 0o001 != 0 else { return false }
+        }
+        return true
+    }
+}
