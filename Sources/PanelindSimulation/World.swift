@@ -51,6 +51,10 @@ public final class World: ActionPerformer {
     private var driver: Driver
     private var frozenUntil = Instant.zero
     private var allAreFrozen = false
+    /// The machine's, after the last step; asked for once a step, since it is the dearest question.
+    private var deadline: Instant?
+    /// The machine's public state after the last step.
+    private var state = State.starting
     private var armed: Instant?
     private var firesAt: Instant?
     /// The lines of the transcript; nil: nobody reads it.
@@ -128,7 +132,6 @@ public final class World: ActionPerformer {
 
     /// When the timer fires, which may be late, and always after a thaw.
     private func nextTimer() -> Instant? {
-        let deadline = driver.deadline
         if deadline != armed {
             armed = deadline
             firesAt = deadline.map { $0 + random.duration(0...plan.answers.timerLate) }
@@ -186,8 +189,10 @@ public final class World: ActionPerformer {
     public func decided(_ step: Step) {
         guard exitCode == nil else { return }
         steps += 1
+        deadline = driver.deadline
+        state = step.to
         if lines != nil { write(step) }
-        checker.decided(step, deadline: driver.deadline, kernel: kernel)
+        checker.decided(step, deadline: deadline, kernel: kernel)
     }
 
     /// Plans the answer of an action, good or bad.
@@ -229,12 +234,12 @@ public final class World: ActionPerformer {
         guard checker.stopAt == nil, checker.policyCode == nil else {
             // A stop or the policy's own end is under way.
             run(until: now + .seconds(400))
-            if !isOver { checker.broke(.becomesReady, at: now, "panelind does not exit in \(supervisor.state)") }
+            if !isOver { checker.broke(.becomesReady, at: now, "panelind does not exit in \(state)") }
             return
         }
         awaitReady("after the faults")
         guard !isOver else { return }
-        if supervisor.state == .failed {
+        if state == .failed {
             tell(.operator(.restart))
             awaitReady("after a restart")
             guard !isOver else { return }
@@ -248,25 +253,25 @@ public final class World: ActionPerformer {
         let before = clients.snapshot?.generation ?? 0
         tell(.operator(.reload(settings)))
         run(until: now + liveness(settings)) {
-            $0.supervisor.state == .ready && $0.supervisor.settings.revision == settings.revision
+            $0.state == .ready && $0.supervisor.settings.revision == settings.revision
         }
         guard !isOver else { return }
         if supervisor.settings.revision != settings.revision || (clients.snapshot?.generation ?? 0) <= before
-            || supervisor.state != .ready
+            || state != .ready
         {
-            checker.broke(.becomesReady, at: now, "a reload of a healthy worker ended in \(supervisor.state)")
+            checker.broke(.becomesReady, at: now, "a reload of a healthy worker ended in \(state)")
         }
         tell(.operator(.stop(by: "the simulation")))
         run(until: now + settings.stop.budget + .seconds(1))
-        if !isOver { checker.broke(.stopBudget, at: now, "panelind does not exit in \(supervisor.state)") }
+        if !isOver { checker.broke(.stopBudget, at: now, "panelind does not exit in \(state)") }
     }
 
     private func awaitReady(_ when: String) {
         run(until: now + liveness(supervisor.settings)) {
-            $0.supervisor.state == .ready || $0.supervisor.state == .failed
+            $0.state == .ready || $0.state == .failed
         }
-        guard !isOver, supervisor.state != .ready, supervisor.state != .failed else { return }
-        checker.broke(.becomesReady, at: now, "panelind is \(supervisor.state) \(when)")
+        guard !isOver, state != .ready, state != .failed else { return }
+        checker.broke(.becomesReady, at: now, "panelind is \(state) \(when)")
     }
 
     /// One worker may fail to start once more, has to be killed, waits its backoff, and the next one starts.
