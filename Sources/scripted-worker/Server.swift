@@ -42,7 +42,10 @@ final class Server {
     func drain() {
         draining = true
         stopListening()
-        for connection in connections where !connection.isBusy { connection.end() }
+        for connection in connections where !connection.isBusy {
+            // A client that has just connected is about to ask; to close on it would lose its request.
+            if connection.isFresh { connection.patience = monotonic() + 500_000_000 } else { connection.end() }
+        }
         connections.removeAll { $0.isClosed }
     }
 
@@ -155,6 +158,9 @@ final class Connection {
     var duty = Duty.idle
     var output: [UInt8] = []
     var closesAfterwards = false
+    /// While draining: how long the first request of this client is waited for.
+    var patience: Nanoseconds?
+    private(set) var isFresh = true
     private(set) var isClosed = false
     private var input: [UInt8] = []
     private var clientEnded = false
@@ -162,14 +168,15 @@ final class Connection {
     init(_ descriptor: Int32) { self.descriptor = descriptor }
 
     var isBusy: Bool {
-        if case .idle = duty { return !output.isEmpty || !input.isEmpty }
+        if case .idle = duty { return !output.isEmpty || !input.isEmpty || (isFresh && patience != nil) }
         return true
     }
 
     var wakeTime: Nanoseconds? {
         switch duty {
         case .later(let time, _), .stream(let time, _, _, _): return time
-        case .idle, .reading, .silent, .flood, .tunnel: return nil
+        case .idle: return isFresh ? patience : nil
+        case .reading, .silent, .flood, .tunnel: return nil
         }
     }
 
@@ -244,11 +251,15 @@ final class Connection {
             guard flush() else { return }
             switch duty {
             case .idle:
-                if closesAfterwards || (input.isEmpty && (clientEnded || server.draining)) { return end() }
+                let waits = isFresh && patience.map { $0 > monotonic() } ?? false
+                if closesAfterwards || (input.isEmpty && (clientEnded || (server.draining && !waits))) {
+                    return end()
+                }
                 guard let request = Request(&input) else {
-                    if clientEnded || input.count > 65_536 { end() }
+                    if clientEnded || input.count > 65_536 || (isFresh && patience != nil && !waits) { end() }
                     return
                 }
+                isFresh = false
                 duty = .reading(request)
                 if request.expectsContinue { output += Array("HTTP/1.1 100 Continue\r\n\r\n".utf8) }
             case .reading(var request):
