@@ -104,7 +104,7 @@ def test_a_worker_that_drains_itself_finishes_its_requests(panelind):
     import threading
 
     port = free_port()
-    daemon = panelind(["listen env", "on TERM drain"], environment={"PORT": port})
+    daemon = panelind(["listen env", "on TERM begin drain exit 0 end"], environment={"PORT": port})
     daemon.ready()
     answers = []
     client = threading.Thread(target=lambda: answers.append(http(port, "/slow?ms=1500").status))
