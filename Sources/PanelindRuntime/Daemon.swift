@@ -129,6 +129,13 @@ public final class Daemon {
         self.timer = timer
         performer.end = { [unowned self] code in end(code) }
         driver.afterRun = { [unowned self] in self.timer?.arm(driver.supervisor.deadline) }
+        // Before the worker: a READY=1 that came earlier would be announced by nothing.
+        if let notifySocket, let error = SignalSource.announceInput(of: notifySocket.descriptor) {
+            output.log(
+                OwnRecord(
+                    .warning, event: "notify_failed",
+                    message: "cannot watch the notify socket: \(error); the worker's notifications are not heard"))
+        }
         // The worker first: everything below is needed only when it has something to say.
         driver.enqueue(.operator(.start))
         turn()
@@ -142,12 +149,6 @@ public final class Daemon {
                 for reply in output.takeReplies() { take(reply) }
                 turn()
             })
-        if let notifySocket, let error = SignalSource.announceInput(of: notifySocket.descriptor) {
-            output.log(
-                OwnRecord(
-                    .warning, event: "notify_failed",
-                    message: "cannot watch the notify socket: \(error); the worker's notifications are not heard"))
-        }
         startSidecar(loop)
     }
 
