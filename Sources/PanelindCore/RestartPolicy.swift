@@ -79,9 +79,13 @@ public struct RestartPolicy: Sendable {
     private mutating func backoff(_ settings: RestartSettings) -> Duration {
         var seconds = settings.delay.seconds
         let ceiling = settings.maxDelay.seconds
-        for _ in 1..<failures where seconds < ceiling { seconds *= settings.factor }
+        for _ in 1..<failures {
+            if seconds >= ceiling || seconds == 0 { break }
+            seconds *= settings.factor
+        }
         seconds = min(seconds, ceiling)
         let spread = (random.fraction() * 2 - 1) * settings.jitter
-        return .nanoseconds(Int64(seconds * (1 + spread) * 1e9))
+        // Never quite nothing: a start that fails at once, without a process, must leave a turn to everything else.
+        return max(.milliseconds(1), .nanoseconds(Int64(seconds * (1 + spread) * 1e9)))
     }
 }

@@ -145,12 +145,12 @@ enum Table {
         "restart.policy", Kind<RestartWhen>.choice, .always, "When a worker that ended is started again.",
         example: "on-failure")
     static let delay = Setting(
-        "restart.delay", Kind.duration(from: .milliseconds(1)), .milliseconds(250),
+        "restart.delay", Kind.duration(), .milliseconds(250),
         "The wait before the first restart of a count.", example: "1s")
     static let factor = Setting(
         "restart.factor", Kind.decimal(1...100), 2, "By how much each further wait grows.", example: "1.5")
     static let maxDelay = Setting(
-        "restart.maxDelay", Kind.duration(from: .milliseconds(1)), .seconds(30), "The longest wait.", example: "10s")
+        "restart.maxDelay", Kind.duration(), .seconds(30), "The longest wait.", example: "10s")
     static let jitter = Setting(
         "restart.jitter", Kind.decimal(0...1), 0.2, "The random part of a wait, both ways.", example: "0.5")
     static let resetAfter = Setting(
