@@ -133,7 +133,8 @@ struct OwnerLookup {
             guard var entry = table.entries[current] ?? table.refresh(current) else { break }
             // The parent died since its line was read: ask again who is the parent now.
             if entry.parent != children.ownPID, entry.parent > 1, children.roles[entry.parent] == nil,
-                table.entries[entry.parent] == nil, table.refresh(entry.parent) == nil {
+                table.entries[entry.parent] == nil, table.refresh(entry.parent) == nil
+            {
                 guard let again = table.refresh(current) else { break }
                 entry = again
             }
@@ -187,7 +188,8 @@ struct OwnerLookup {
             guard parts.count >= 2, parts[1] == children.token, let number = Int(parts[0]) else { continue }
             let generation = Generation(number)
             if parts.count == 3, let id = Int(parts[2]),
-                children.roles.values.contains(.probe(generation, id: id)) {
+                children.roles.values.contains(.probe(generation, id: id))
+            {
                 return .probe(generation, id: id)
             }
             // What a finished probe left behind is the worker's to clean up.

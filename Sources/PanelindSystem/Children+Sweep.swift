@@ -33,9 +33,11 @@ extension Children {
             guard record.leadsGroup else { return !sweep(generation, signal: signal).signalled.isEmpty }
             var sent = signalGroup(record, signal)
             if let main = record.main, !record.hasEnded, let entry = ProcessEntry(pid: main.pid),
-                entry.start == main.start, entry.isAlive, entry.group != record.leader {
+                entry.start == main.start, entry.isAlive, entry.group != record.leader
+            {
                 // It leads the group, or else somebody else's processes may be in it.
-                sent = (entry.group == main.pid && kill(-main.pid, signal.number) == 0 || send(signal, to: main)) || sent
+                sent =
+                    (entry.group == main.pid && kill(-main.pid, signal.number) == 0 || send(signal, to: main)) || sent
             }
             return sent
         }

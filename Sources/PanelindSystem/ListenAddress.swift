@@ -55,8 +55,12 @@ enum SocketAddress {
             guard getaddrinfo(host, "\(port)", &hints, &found) == 0, let first = found else { continue }
             defer { freeaddrinfo(found) }
             guard let address = first.pointee.ai_addr else { continue }
-            return (first.pointee.ai_family, Array(UnsafeRawBufferPointer(
-                start: address, count: Int(first.pointee.ai_addrlen))))
+            return (
+                first.pointee.ai_family,
+                Array(
+                    UnsafeRawBufferPointer(
+                        start: address, count: Int(first.pointee.ai_addrlen)))
+            )
         }
         return nil
     }

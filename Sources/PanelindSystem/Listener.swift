@@ -53,7 +53,8 @@ public final class Listener {
         descriptor = -1
         if let made {
             var status = stat()
-            if lstat(made.path, &status) == 0, UInt64(status.st_dev) == made.device, UInt64(status.st_ino) == made.inode {
+            if lstat(made.path, &status) == 0, UInt64(status.st_dev) == made.device, UInt64(status.st_ino) == made.inode
+            {
                 unlink(made.path)
             }
         }
@@ -153,13 +154,15 @@ public final class Listener {
         func variable(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
         let all: [Inherited]
         switch Inherited.sockets(
-            count: variable("LISTEN_FDS"), pid: variable("LISTEN_PID"), names: variable("LISTEN_FDNAMES")) {
+            count: variable("LISTEN_FDS"), pid: variable("LISTEN_PID"), names: variable("LISTEN_FDNAMES"))
+        {
         case .failure(let error): return .failure(error)
         case .success(let found): all = found
         }
         guard let chosen = name == nil ? all.first : all.first(where: { $0.name == name }) else {
             let names = all.map { $0.name.isEmpty ? "unnamed" : $0.name }.joined(separator: ", ")
-            let why = all.isEmpty ? "no socket was passed (LISTEN_FDS)" : "no socket of that name was passed, only \(names)"
+            let why =
+                all.isEmpty ? "no socket was passed (LISTEN_FDS)" : "no socket of that name was passed, only \(names)"
             return .failure(ListenError(address, nil, "cannot listen on \(address): \(why)"))
         }
         Descriptors.setCloseOnExec(chosen.descriptor, true)

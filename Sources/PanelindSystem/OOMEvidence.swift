@@ -32,7 +32,7 @@ public struct OOMEvidence: Hashable, Sendable {
             let fields = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
             guard fields.count == 3 else { continue }
             let place = fields[2] == "/" ? "" : String(fields[2])
-            // Without a cgroup namespace the path is the host's while only our own part is mounted: then the root is us.
+            // Without a cgroup namespace the path is the host's while only our part is mounted: then the root is us.
             if fields[0] == "0", fields[1].isEmpty {
                 for mount in [root, root + "/unified"] {
                     files += [mount + place + "/memory.events", mount + "/memory.events"]

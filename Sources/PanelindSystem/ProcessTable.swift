@@ -37,7 +37,8 @@ struct ProcessEntry {
         start = raw.start
         let state = UInt8(bitPattern: raw.state)
         // A process whose first thread has ended shows as a zombie although its other threads run on.
-        let dead = state == UInt8(ascii: "Z") ? raw.threads <= 1 : state == UInt8(ascii: "X") || state == UInt8(ascii: "x")
+        let dead =
+            state == UInt8(ascii: "Z") ? raw.threads <= 1 : state == UInt8(ascii: "X") || state == UInt8(ascii: "x")
         isAlive = !dead
         isUninterruptible = state == UInt8(ascii: "D")
     }

@@ -58,7 +58,7 @@ public final class SignalSource {
         var number: Int32 = 0
         var sender: Int32 = 0
         var fromKernel: Int32 = 0
-        // Each of the ten standard signals is queued once; a bound all the same, so that a flood cannot hold the loop.
+        // Each standard signal is queued once; a bound all the same, so that a flood cannot hold the loop.
         while received.count < 64, panelind_signalfd_read(descriptor, &number, &sender, &fromKernel) == 1 {
             received.append(
                 ReceivedSignal(

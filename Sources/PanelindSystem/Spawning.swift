@@ -58,7 +58,8 @@ public struct SpawnError: Error, Hashable, Sendable {
         case ENOENT, ENOTDIR:
             if access(path, F_OK) == 0, let interpreter = Interpreter.named(in: path) {
                 return StartFailure(
-                    .notFound, start + "the file is there, but its \(interpreter.kind) \"\(interpreter.path)\" is not: "
+                    .notFound,
+                    start + "the file is there, but its \(interpreter.kind) \"\(interpreter.path)\" is not: "
                         + "\(error)")
             }
             return StartFailure(.notFound, start + "\(error)")

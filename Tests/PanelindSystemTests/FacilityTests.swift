@@ -30,6 +30,21 @@ struct FacilityTests {
         }
     }
 
+    @Test("records of signals that somebody else read mean the same")
+    func parsed() async {
+        await #expect(processExitsWith: .success) {
+            bound()
+            SignalSource.blockAll()
+            let source = try SignalSource()
+            for number in [SIGTERM, SIGUSR1] { pthread_kill(pthread_self(), number) }
+            var bytes = [UInt8](repeating: 0, count: 1000)
+            let count = read(source.descriptor, &bytes, bytes.count)
+            let received = SignalSource.parse(bytes.prefix(max(0, count)))
+            #expect(received.map(\.signal) == [.user1, .terminate])
+            #expect(received.allSatisfy { $0.senderPID == getpid() && !$0.isFromTerminal })
+        }
+    }
+
     @Test("a process that suspends itself goes on when it is continued")
     func suspension() async {
         await #expect(processExitsWith: .success) {
@@ -42,12 +57,15 @@ struct FacilityTests {
         }
     }
 
+    /// F_GETPIPE_SZ, which Swift does not see.
+    private let pipeSize: Int32 = 1032
+
     @Test("a descriptor is closed when its owner goes, and not once it was given away")
     func descriptors() throws {
         var released: Int32 = -1
         do {
             let pipe = try Pipes.makePipe(bytes: 65536 * 2).get()
-            #expect(fcntl(pipe.writing.number, 1032 /* F_GETPIPE_SZ */) == 65536 * 2)
+            #expect(fcntl(pipe.writing.number, pipeSize) == 65536 * 2)
             #expect(fcntl(pipe.reading.number, F_GETFD) & FD_CLOEXEC != 0)
             released = try pipe.reading.duplicate().get()
         }

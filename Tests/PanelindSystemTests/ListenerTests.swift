@@ -128,7 +128,8 @@ struct ListenerTests {
         #expect(refusal("1", 19_999) == "cannot use the passed sockets: descriptor 19999 is not open")
         let plain = fcntl(0, F_DUPFD_CLOEXEC, 600)
         #expect(
-            refusal("1", plain) == "cannot use the passed sockets: descriptor \(plain) is not a listening stream socket")
+            refusal("1", plain) == "cannot use the passed sockets: descriptor \(plain) is not a listening stream socket"
+        )
         close(plain)
         close(first)
     }

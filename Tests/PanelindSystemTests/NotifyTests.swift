@@ -39,7 +39,8 @@ struct NotifyTests {
     @Test("a flood is taken in bounded portions")
     func flood() throws {
         let socket = try NotifySocket()
-        let descriptor = Glibc.socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        let descriptor = Glibc.socket(
+            AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue), 0)
         defer { close(descriptor) }
         #expect(SocketAddress.connect(descriptor, try #require(SocketAddress.unix(socket.path))))
         var sent = 0

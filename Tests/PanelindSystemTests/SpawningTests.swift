@@ -11,7 +11,7 @@ import Testing
 
 @Suite("starting a process")
 struct SpawningTests {
-    @Test("a child has an empty mask, default dispositions and no descriptor but those given, however they are closed")
+    @Test("a child has an empty mask, default dispositions and the given descriptors only, however others are closed")
     func cleanChild() async {
         await #expect(processExitsWith: .success) {
             bound()
@@ -21,10 +21,13 @@ struct SpawningTests {
             // Without CLOEXEC, in the middle and high up.
             #expect(dup2(2, 40) == 40)
             #expect(dup2(2, 900) == 900)
-            for closing in [PANELIND_CLOSE_RANGE, PANELIND_CLOSE_RANGE_INT, PANELIND_CLOSE_LISTED, PANELIND_CLOSE_COUNTED] {
+            for closing in [
+                PANELIND_CLOSE_RANGE, PANELIND_CLOSE_RANGE_INT, PANELIND_CLOSE_LISTED, PANELIND_CLOSE_COUNTED,
+            ] {
                 let output = try Output()
                 var request = shell(
-                    "grep -E '^Sig(Blk|Ign)' /proc/self/status; cd /proc/self/fd; echo *; echo end", output: output.writing)
+                    "grep -E '^Sig(Blk|Ign)' /proc/self/status; cd /proc/self/fd; echo *; echo end",
+                    output: output.writing)
                 request.closing = Int32(closing)
                 request.extraDescriptors = [.init(target: 7, source: 2), .init(target: 50, source: 2)]
                 _ = try children.spawn(request, role: .probe(g1, id: 1)).get()
@@ -53,7 +56,8 @@ struct SpawningTests {
             fstat(high, &before[1])
             var request = shell(
                 "echo $$ $LISTEN_PID $WATCHDOG_PID $PANELIND_GENERATION; "
-                    + "stat -L -c %i /proc/self/fd/\(low) /proc/self/fd/\(high); exec sleep 100", output: output.writing)
+                    + "stat -L -c %i /proc/self/fd/\(low) /proc/self/fd/\(high); exec sleep 100", output: output.writing
+            )
             request.environment.append("LISTEN_PID=1")
             request.setsListenPID = true
             request.setsWatchdogPID = true
@@ -81,7 +85,8 @@ struct SpawningTests {
                 make: { SpawnRequest(executable: "\($0)/none", arguments: ["x"]) }, kind: .notFound,
                 words: "none\": no such file (ENOENT)"),
             Refusal(
-                make: { file("\($0)/plain", "true\n", 0o644) }, kind: .notExecutable, words: "permission denied (EACCES)"),
+                make: { file("\($0)/plain", "true\n", 0o644) }, kind: .notExecutable,
+                words: "permission denied (EACCES)"),
             Refusal(
                 make: { file("\($0)/headless", "true\n", 0o755) }, kind: .notExecutable,
                 words: "not a program: no valid header (ENOEXEC)"),

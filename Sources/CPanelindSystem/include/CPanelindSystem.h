@@ -152,7 +152,8 @@ int panelind_signalfd_read(int descriptor, int *signal, pid_t *sender, int *from
 // Returns its length, or a negative errno; `*truncated` is set when text or control data did not fit; pid 0: unknown.
 long panelind_receive(int descriptor, void *out, size_t capacity, pid_t *pid, uid_t *uid, int *truncated);
 
-// pipe2 with CLOEXEC, its capacity asked for where `bytes` is not 0: 0, or a negative errno. A refused size is no error.
+// pipe2 with CLOEXEC, its capacity asked for where `bytes` is not 0: 0, or a negative errno.
+// A refused size is no error.
 int panelind_pipe(int descriptors[2], int bytes);
 
 // A non-blocking eventfd with CLOEXEC, or a negative errno.
