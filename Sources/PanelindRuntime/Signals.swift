@@ -30,6 +30,8 @@ extension Daemon {
             case .continue:
                 driver.enqueue(.operator(.resume))
             case .user1, .user2, .windowChange, .quit:
+                // A key of the shared terminal, or its new size, has reached the worker already.
+                if one.isFromTerminal, sharesTerminal { continue }
                 driver.enqueue(.operator(.pass(one.signal)))
             case .inputReady:
                 receiveNotifications()
