@@ -89,6 +89,23 @@ def test_during_the_delay_the_worker_serves_and_ready_is_503(panelind, placement
     assert 1.5 <= at - begin < 3
 
 
+@pytest.mark.parametrize("end", ["KILL", "TERM"])
+def test_a_worker_that_ends_during_the_delay_ends_the_stop(panelind, end, placement):
+    """Nobody is left to serve: the rest of the delay is for nothing, and no other worker is started."""
+    daemon = panelind(
+        ["listen env", "setsid-child ignore TERM"], {"stop.delay": "5s", "stop.grace": "500ms"},
+        environment={"PORT": free_port()}, placement=placement)
+    daemon.ready()
+    daemon.send(signal.SIGTERM)
+    daemon.wait_event("drain_begin")
+    begin = time.monotonic()
+    os.kill(daemon.worker(), getattr(signal, f"SIG{end}"))
+    assert daemon.wait() == 0
+    assert time.monotonic() - begin < 4
+    assert len(daemon.events("worker_started")) == 1
+    assert daemon.survivors() == []
+
+
 def test_without_a_delay_the_signal_goes_at_once(panelind):
     daemon = panelind(["listen env", "record-signals sig"], environment={"PORT": free_port()})
     daemon.ready()

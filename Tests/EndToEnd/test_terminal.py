@@ -7,6 +7,7 @@ import os
 import pty
 import select
 import signal
+import struct
 import subprocess
 import termios
 import threading
@@ -73,7 +74,9 @@ def in_front(panelind, terminal, steps, settings=None, stdout=subprocess.PIPE, *
 
 
 def recorded(path):
-    return [line.split()[2] for line in path.read_text().splitlines()] if path.exists() else []
+    if not path.exists():
+        return []
+    return [name for line in path.read_text().splitlines() if (name := line.split()[2]) != "SIGCHLD"]
 
 
 @pytest.mark.case("C12")
@@ -115,6 +118,22 @@ def test_a_signal_of_a_person_is_repeated_to_a_worker_that_shares_the_terminal(p
     daemon.ready()
     assert daemon.stop(signal.SIGINT) == 0
     assert recorded(daemon.directory / "sig") == ["SIGTERM"]
+
+
+@pytest.mark.parametrize("stdin", ["null", "inherit"])
+def test_what_the_terminal_sends_reaches_the_worker_once(panelind, terminal, stdin):
+    """Ctrl-\\ and a new size: by the terminal itself where the worker shares it, else by panelind."""
+    daemon = in_front(panelind, terminal, ["record-signals sig"], {"worker.stdin": stdin})
+    daemon.ready()
+    seen = daemon.directory / "sig"
+    terminal.press("\\")
+    wait_until(lambda: recorded(seen) == ["SIGQUIT"], lambda: recorded(seen))
+    fcntl.ioctl(terminal.master, termios.TIOCSWINSZ, struct.pack("4H", 40, 100, 0, 0))
+    wait_until(lambda: recorded(seen) == ["SIGQUIT", "SIGWINCH"], lambda: recorded(seen))
+    daemon.send(signal.SIGUSR1)
+    wait_until(lambda: "SIGUSR1" in recorded(seen), lambda: recorded(seen))
+    assert recorded(seen) == ["SIGQUIT", "SIGWINCH", "SIGUSR1"]
+    assert daemon.stop() == 0
 
 
 @pytest.mark.case("C12")

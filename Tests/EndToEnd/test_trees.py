@@ -5,13 +5,14 @@
 import json
 import os
 import signal
+import subprocess
 import time
 import uuid
 
 import pytest
 
 from harness import (
-    PATIENCE, Placement, accepts, free_port, http, is_alive, process_group, scripted_worker, seconds, wait_until,
+    PATIENCE, Placement, accepts, children, free_port, http, is_alive, process_group, scripted_worker, seconds, wait_until,
     zombies,
 )
 
@@ -228,6 +229,26 @@ def test_a_strangers_process_is_never_touched(panelind, placement, tmp_path):
     assert daemon.survivors() == []
     assert {one.pid for one in other.survivors()} == neighbours
     assert other.stop() == 0
+
+
+def test_a_visitor_in_the_container_is_not_the_workers(panelind):
+    """What `docker exec` starts is no descendant of PID 1: a restart of the worker must not end it."""
+    daemon = panelind(
+        ["listen env", "wait-file go", "exit 1"], FAST, environment={"PORT": free_port()}, placement=Placement.PID1)
+    daemon.ready()
+    own = [] if os.geteuid() == 0 else ["-U", "--preserve-credentials"]
+    with subprocess.Popen(["nsenter", "-t", str(daemon.pid), *own, "-p", "-m", "sleep", "60"]) as visitor:
+        [inside] = wait_until(
+            lambda: [one for one in children(visitor.pid) if one.command == "sleep 60"], "the visitor is in")
+        (daemon.directory / "go").touch()
+        daemon.wait_event("worker_exited")
+        (daemon.directory / "go").unlink()
+        daemon.ready(2)
+        assert is_alive(inside.pid)
+        # It goes with the container.
+        assert daemon.stop() == 0
+        wait_until(lambda: not is_alive(inside.pid), "the visitor is gone")
+        visitor.wait()
 
 
 def test_an_exec_probes_command_and_its_rest_are_gone_too(panelind, placement, tmp_path):
