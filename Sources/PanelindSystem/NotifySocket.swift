@@ -83,9 +83,6 @@ public final class NotifySocket {
 
     deinit { close(descriptor) }
 
-    /// Removes the socket's directory now; for an end by exit(3), which runs no deinit. Nobody can send from then on.
-    public func removePath() { directory.remove() }
-
     /// Removes the socket's path and directory, before an exit that runs no deinit.
     public func remove() { directory.remove() }
 

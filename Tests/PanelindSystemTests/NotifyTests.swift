@@ -62,7 +62,7 @@ struct NotifyTests {
     func removal() throws {
         var path = ""
         let early = try NotifySocket()
-        early.removePath()
+        early.remove()
         #expect(access(early.path, F_OK) != 0)
         do {
             let socket = try NotifySocket()
