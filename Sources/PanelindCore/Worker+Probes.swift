@@ -85,11 +85,15 @@ extension Worker {
         askWhatIsDue(at: now, &out)
     }
 
+    /// What a start has at least behind a gap: where its own deadline was the armed one, the gap is counted from there,
+    /// and nothing would be left of it.
+    static let afterGap: Duration = .seconds(1)
+
     /// The clock made a gap: attempts under way say nothing, and what was late through it gets its time again.
     mutating func thaw(_ gap: Duration, at now: Instant, _ out: inout Decisions) {
         switch life {
         case .preparing(let until):
-            life = .preparing(until: until + gap)
+            life = .preparing(until: max(until + gap, now + Self.afterGap))
         case .starting, .ready, .unready:
             let generation = generation
             for kind in ProbeKind.allCases {
@@ -102,7 +106,7 @@ extension Worker {
                     probe.delay(to: now + .milliseconds(100))
                 }
             }
-            startupDeadline = startupDeadline + gap
+            startupDeadline = max(startupDeadline + gap, now + Self.afterGap)
             extendedDeadline = extendedDeadline.map { $0 + gap }
             if watchdogAt != nil { watchdogAt = settings.worker.watchdog.map { now + $0 } }
         case .spawning, .leaving, .sweeping, .gone:
