@@ -191,7 +191,8 @@ extension Supervisor {
             end = .flushing(until: max(now, by - Self.exitReserve * 2) + Self.exitReserve, code: code)
         case .leave(let its):
             code = its
-            end = .flushing(until: now + StopSettings.reserve, code: code)
+            // Nobody asked for this end: a slow sink has the time of a stop, and the last lines say why it ended.
+            end = .flushing(until: now + max(StopSettings.reserve, settings.stop.budget), code: code)
         }
         out.report(.panelindStopped(code: code))
         out.actions.append(.flush)

@@ -20,10 +20,14 @@ extension Engine {
                 recordExit(record, time, generation, refinesCause, isWritten, now)
             case .detach(let generation):
                 readOut(generation: generation, now)
-                for i in (0..<sourceCount).reversed() where sources[i].generation == generation { end(i) }
+                for i in (0..<sourceCount).reversed() where sources[i].generation == generation {
+                    // Closed now, what a slow sink left no room for would be lost; it is read as room comes.
+                    if out.bytes.room < Self.margin(lineLimit) { sources[i].owed = sources[i].waiting() }
+                    if sources[i].owed == 0 { end(i) }
+                }
             case .flush(let deadline):
                 readOut(generation: nil, now)
-                flushDeadlines.append(deadline.nanoseconds)
+                flushes.append((since: now, by: deadline.nanoseconds))
             case .lines(let id, let last, let after, let waits):
                 if waits, ring.sequence <= after {
                     followers.append((id, last, after))
@@ -39,6 +43,10 @@ extension Engine {
     }
 
     private mutating func attach(_ generation: Int, _ stream: Stream, _ descriptor: Int32, _ expression: String?) {
+        if sourceCount == Self.maxSources, let oldest = (0..<sourceCount).first(where: { sources[$0].owed > 0 }) {
+            out.bytes.countDropped(1)
+            end(oldest)
+        }
         guard sourceCount < Self.maxSources else {
             close(descriptor)
             out.bytes.countDropped(1)
@@ -60,9 +68,10 @@ extension Engine {
     /// Reads what is in the pipes of this generation (nil: of all) now, and settles it.
     ///
     /// To EAGAIN, but no more than was there at the beginning: a descendant may hold the pipe open and keep writing.
-    /// What a full buffer has no room for stays in the pipe.
-    private mutating func readOut(generation: Int?, _ now: Int64) {
-        let margin = 7 * (Self.readBlock + lineLimit)
+    /// A sink that takes something is waited for, for so long in all; what there is no room for then stays in the pipe.
+    private mutating func readOut(generation: Int?, patience: Int64 = 0, _ now: Int64) {
+        let margin = Self.margin(lineLimit)
+        var until = patience == 0 ? 0 : now + patience
         withUnsafeTemporaryAllocation(of: Int.self, capacity: Self.maxSources) { left in
             for i in 0..<sourceCount {
                 left[i] = generation == nil || sources[i].generation == generation ? max(1, sources[i].waiting()) : 0
@@ -74,6 +83,12 @@ extension Engine {
                 for i in 0..<sourceCount where left[i] > 0 {
                     // As long as the sink takes, it makes the room.
                     if out.bytes.room < margin { out.bytes.write(now: now) }
+                    while out.bytes.room < margin, out.bytes.isWaiting, until > 0 {
+                        let left = until - monotonicClock()
+                        var ask = pollfd(fd: out.bytes.pollDescriptor, events: Int16(POLLOUT), revents: 0)
+                        if left <= 0 || poll(&ask, 1, Int32(clamping: left / 1_000_000)) <= 0 { until = 0 }
+                        out.bytes.write(now: now)
+                    }
                     if out.bytes.room < margin {
                         // The rest stays in the pipe, and a line begun must not be torn from it.
                         left[i] = -1
@@ -81,19 +96,25 @@ extension Engine {
                     }
                     let count = readOnce(i, now)
                     left[i] = count > 0 ? max(0, left[i] - count) : 0
+                    if sources[i].owed > 0 { sources[i].owed = max(1, sources[i].owed - max(0, count)) }
                     if left[i] > 0 { isAnyLeft = true }
                 }
             }
-            for i in 0..<sourceCount where generation == nil || sources[i].generation == generation {
-                if left[i] == 0 { settle(i) }
+            for i in (0..<sourceCount).reversed() where generation == nil || sources[i].generation == generation {
+                guard left[i] == 0 else { continue }
+                if sources[i].owed > 0 { end(i) } else { settle(i) }
             }
         }
     }
 
+    /// Room that one more read and its escapes may need.
+    private static func margin(_ lineLimit: Int) -> Int { 7 * (readBlock + lineLimit) }
+
     private mutating func recordExit(
         _ given: OwnRecord, _ time: Int64, _ generation: Int, _ refinesCause: Bool, _ isWritten: Bool, _ now: Int64
     ) {
-        readOut(generation: generation, now)
+        // The record waits for the last lines, at most so long (DESIGN section 3).
+        readOut(generation: generation, patience: 250_000_000, now)
         var record = given
         let tail = ring.lastOutput(generation: generation)
         record.set("last_output", .strings(tail))

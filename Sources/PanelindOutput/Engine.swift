@@ -12,6 +12,9 @@ struct Engine: ~Copyable {
     /// Pipes at one time; two for each living generation, so this is never reached but by a bug.
     static let maxSources = 64
 
+    /// How long a flush waits for a sink that takes nothing, in nanoseconds.
+    static let flushPatience: Int64 = 1_000_000_000
+
     let queue: OutputQueue
     let lineLimit: Int
     let level: Severity
@@ -19,8 +22,8 @@ struct Engine: ~Copyable {
     var ring: Ring
     let sources: UnsafeMutablePointer<Source>
     var sourceCount = 0
-    /// When an unfinished flush must be answered (monotonic).
-    var flushDeadlines: [Int64] = []
+    /// Unfinished flushes: when they were asked for, and when they must be answered (monotonic).
+    var flushes: [(since: Int64, by: Int64)] = []
     /// Questions that wait for a line.
     var followers: [(id: Int, last: Int, after: UInt64)] = []
     var isQuitting = false
@@ -68,8 +71,11 @@ struct Engine: ~Copyable {
             poll(polls, 2, 1)
             polls[0].revents = 0
         }
+        let first = firstOwed
         for i in 0..<sourceCount {
-            polls[i + 2] = pollfd(fd: mayRead ? sources[i].descriptor : -1, events: Int16(POLLIN), revents: 0)
+            // What a gone generation left in its pipe comes before its successor's lines.
+            let isTurn = mayRead && (first.map { $0 == sources[i].generation } ?? true)
+            polls[i + 2] = pollfd(fd: isTurn ? sources[i].descriptor : -1, events: Int16(POLLIN), revents: 0)
         }
         let polled = sourceCount
         if poll(polls, nfds_t(polled + 2), timeout(now)) < 0 { return }
@@ -78,16 +84,27 @@ struct Engine: ~Copyable {
         var isFull = false
         if polled > 0 {
             out.stamp.advance(to: wallClock())
-            // Backwards: a pipe that ends is replaced by the last one.
-            for i in (0..<polled).reversed() {
+            var isAnyEnded = false
+            // stderr behind stdout: what was written last is then what usually tells why.
+            for i in 0..<polled {
                 if polls[i + 2].revents != 0 {
+                    let limit = readLimit
                     let count = readOnce(i, now)
                     amount += max(count, 0)
-                    if count == Self.readBlock { isFull = true }
-                    if count == 0 { end(i) }
+                    if count == limit { isFull = true }
+                    let wasOwed = sources[i].owed > 0
+                    if wasOwed { sources[i].owed = count > 0 ? max(0, sources[i].owed - count) : 0 }
+                    if count == 0 || (wasOwed && sources[i].owed == 0) {
+                        polls[i + 2].events = 0
+                        isAnyEnded = true
+                    }
                 } else if sources[i].deadline <= now {
                     sources[i].closeTraceback(&out)
                 }
+            }
+            if isAnyEnded {
+                // Backwards: a pipe that ends is replaced by the last one.
+                for i in (0..<polled).reversed() where polls[i + 2].events == 0 { end(i) }
             }
         }
         pace.note(amount: amount, isFull: isFull, now: now)
@@ -100,15 +117,26 @@ struct Engine: ~Copyable {
     private func timeout(_ now: Int64) -> Int32 {
         var due = out.stallDeadline ?? .max
         for i in 0..<sourceCount { due = min(due, sources[i].deadline) }
-        for deadline in flushDeadlines { due = min(due, deadline) }
+        for flush in flushes { due = min(due, flushDue(flush)) }
         if due == .max { return -1 }
         return Int32(clamping: max(0, (due - now + 999_999) / 1_000_000))
     }
 
+    /// The oldest gone generation whose pipe still holds what there was no room for.
+    var firstOwed: Int? {
+        var first: Int?
+        for i in 0..<sourceCount where sources[i].owed > 0 { first = min(first ?? .max, sources[i].generation) }
+        return first
+    }
+
+    /// Bytes of the next read, so that what becomes of them has room even if every byte is a line of its own: a record
+    /// has some 120 bytes beside its message.
+    var readLimit: Int { min(Self.readBlock, max(512, (out.bytes.room - 7 * lineLimit) / 128)) }
+
     /// Reads one pipe once and makes records; returns what `fill` said.
     @discardableResult
     mutating func readOnce(_ i: Int, _ now: Int64) -> Int {
-        let count = sources[i].fill()
+        let count = sources[i].fill(readLimit)
         if count > 0 {
             sources[i].split(into: &out, ring: &ring, now: now)
             noteLines(i)
@@ -164,11 +192,17 @@ struct Engine: ~Copyable {
             queue.reply(.dropped(count: dropped - reportedDropped))
             reportedDropped = dropped
         }
-        if !flushDeadlines.isEmpty {
-            let left = flushDeadlines.filter { out.bytes.pending > 0 && $0 > now }
-            for _ in left.count..<flushDeadlines.count { queue.reply(.flushed) }
-            flushDeadlines = left
+        if !flushes.isEmpty {
+            let isDone = out.bytes.pending == 0 && firstOwed == nil
+            let left = flushes.filter { !isDone && flushDue($0) > now }
+            for _ in left.count..<flushes.count { queue.reply(.flushed) }
+            flushes = left
         }
+    }
+
+    /// A sink that takes nothing is not waited for until the deadline, unless it may block.
+    private func flushDue(_ flush: (since: Int64, by: Int64)) -> Int64 {
+        out.blocks ? flush.by : min(flush.by, max(flush.since, out.bytes.lastProgress) + Self.flushPatience)
     }
 
     private mutating func recordDropped() {

@@ -97,7 +97,8 @@ public final class Output: Sendable {
     /// Reads this generation's pipes a last time and closes them.
     public func detach(generation: Int) { queue.send(.detach(generation: generation)) }
 
-    /// Brings everything to the sink; answered by `.flushed` when done, or at this instant if the sink takes too long.
+    /// Brings everything to the sink; answered by `.flushed` when done, at this instant if the sink takes too long, or
+    /// once it has taken nothing for a second (with `drop`).
     ///
     /// A thread inside a blocking write answers later still: main keeps its own deadline.
     public func flush(by deadline: Instant) { queue.send(.flush(by: deadline)) }

@@ -49,7 +49,8 @@ struct RecordSink: ~Copyable {
     let format: Format
     var bytes: ByteSink
     var stamp = Stamp()
-    private let blocks: Bool
+    /// Nothing is given up for a sink that takes nothing.
+    let blocks: Bool
     private let stallLimit: Int64
     /// `{"severity":"INFO","time":"…","message":"` of each severity, 96 bytes apart; the time is filled in.
     private let heads: MutableBytes

@@ -12,6 +12,8 @@ struct Source: ~Copyable {
     let descriptor: Int32
     /// Lines since this was last set to zero.
     var lines = 0
+    /// Its generation is gone, and so many bytes are still to be read; 0 for a living one.
+    var owed = 0
     /// Its expression has matched since the flag was last cleared.
     var hasMatched = false
     /// When an open traceback is written as it is (monotonic); `.max` where none is open.
@@ -71,10 +73,10 @@ struct Source: ~Copyable {
         return ioctl(descriptor, UInt(FIONREAD), &count) == 0 ? Int(count) : 0
     }
 
-    /// Reads once.
+    /// Reads once, at most so many bytes.
     ///
     /// Positive: so many bytes; 0: the end; negative: nothing there now.
-    mutating func fill() -> Int {
+    mutating func fill(_ most: Int) -> Int {
         if capacity - end < block, start > 0 {
             buffer.update(from: buffer + start, count: end - start)
             end -= start
@@ -82,7 +84,7 @@ struct Source: ~Copyable {
             start = 0
         }
         while true {
-            let count = read(descriptor, buffer + end, min(block, capacity - end))
+            let count = read(descriptor, buffer + end, min(most, block, capacity - end))
             if count > 0 {
                 end += count
                 return count
