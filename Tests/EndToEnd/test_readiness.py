@@ -126,7 +126,7 @@ def test_a_given_probe_decides_alone(panelind):
 def test_a_barrier_is_answered(panelind):
     daemon = panelind(["notify READY=1", "barrier", "print through"], NOTIFY)
     daemon.wait_message("through")
-    assert daemon.events("worker_ready")
+    daemon.ready()
 
 
 @pytest.mark.case("C39")
@@ -369,10 +369,12 @@ def test_a_hung_probe_counts_at_its_timeout_and_is_dropped(panelind):
         daemon.wait_event("worker_unready")
         failed = daemon.events("probe_failed")
         assert [one["consecutive"] for one in failed[:2]] == [1, 2]
-        hung = [one for one in oracle.asked][-3:]
-        wait_until(lambda: oracle.asked[-2].left, "the connection of a hung probe is closed")
-        assert any(one.left and 0.25 <= one.left - one.began < 3 for one in hung)
-        assert oracle.most_at_once == 1, "probes overlapped"
+        wait_until(lambda: len(oracle.asked) > 4 and oracle.asked[-2].left, "hung probes are closed")
+        hung = [one for one in oracle.asked if one.left]
+        assert all(0.25 <= one.left - one.began < 5 for one in hung)
+        # One begins when the one before is over, not earlier: the oracle may see the close a moment after the next.
+        begins = [one.began for one in oracle.asked[-len(hung) - 1:]]
+        assert all(later - earlier >= 0.25 for earlier, later in zip(begins, begins[1:])), "probes overlapped"
 
 
 @pytest.mark.case("C42")
