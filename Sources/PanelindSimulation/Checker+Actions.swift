@@ -104,7 +104,7 @@ extension Checker {
             // Beside it may live the one it is to replace, or the one whose successor it follows.
             let isOnTrial = reloads[generation] == true
             require(
-                isOnTrial || record.isLeaving && settings.overlaps, .oneWorker, at: now,
+                isOnTrial || record.isPredecessor, .oneWorker, at: now,
                 "\(generation) starts beside g\(i + 1)")
         }
         require(others <= 1, .oneWorker, at: now, "\(generation) is a third worker")
@@ -174,7 +174,10 @@ extension Checker {
             if reloads[generation] == true, let i = index(generation) {
                 settings = configurations[records[i].revision] ?? settings
                 failures = 0
-                for older in 0..<i { records[older].isLeaving = true }
+                for older in 0..<i {
+                    records[older].isLeaving = true
+                    records[older].isPredecessor = true
+                }
             }
             reloads[generation] = nil
         case .reloadEnd(let generation, .some): reloads[generation] = nil

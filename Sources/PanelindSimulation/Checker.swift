@@ -16,6 +16,8 @@ public final class Checker {
         var isLeftBehind = false
         /// It was told to leave.
         var isLeaving = false
+        /// Its successor took over while it lived.
+        var isPredecessor = false
         /// It was reported ready, and not unready since.
         var saysReady = false
         var hasBeenReady = false
@@ -199,8 +201,11 @@ public final class Checker {
             failures += 1
             if delay != nil { unplanned += 1 }
         }
+        let gap = step.event == .time && step.rules.contains { if case .clockGap = $0 { true } else { false } }
         for rule in step.rules {
             switch rule {
+            case .watchdogMissed, .startupDeadlinePassed, .livenessFailed:
+                require(!gap, .clockGap, at: step.at, rule.text)
             case .restartRequested:
                 failures = 0
                 notBefore = nil
@@ -254,6 +259,8 @@ public final class Checker {
             i += 1
         }
         base = min(base, restart.maxDelay.seconds)
+        // The shortest wait lets the loop turn.
+        if delay == .milliseconds(1), base * (1 - restart.jitter) <= 0.001 { return }
         require(
             abs(delay.seconds - base) <= base * restart.jitter + 1e-6, .backoff, at: step.at,
             "failure \(n) waits \(delay.text) where \(base)s was due")

@@ -18,6 +18,8 @@ public struct AnswerFaults: Sendable {
     public var prepareFails = 0
     /// `spawn` fails.
     public var spawnFails = 0
+    /// Starts are answered in the same turn, as a failing exec is.
+    public var isInstant = false
     /// A timer fires late by up to so many milliseconds.
     public var timerLate = 0
 
@@ -64,6 +66,7 @@ public struct FaultPlan: Sendable {
             plan.answers.twice = random.pick(0, 50, 200)
             plan.answers.prepareFails = random.pick(0, 100, 300)
             plan.answers.spawnFails = random.pick(0, 0, 50, 300)
+            plan.answers.isInstant = random.chance(300)
         }
         plan.answers.timerLate = random.pick(0, 1, 8)
         if random.chance(600) { plan.traffic = random.duration(random.pick(50...300, 500...3000)) }
@@ -89,6 +92,7 @@ public struct FaultPlan: Sendable {
         }
         it.restart.policy = random.pick(.always, .always, .always, .onFailure, .never)
         it.restart.delay = random.duration(random.pick(50...300, 250...250, 500...4000))
+        if random.chance(30) { it.restart.delay = .zero }
         it.restart.factor = random.pick(2, 1, 1.5, 3)
         it.restart.maxDelay = max(it.restart.delay, random.duration(random.pick(500...2000, 5000...30_000)))
         it.restart.jitter = random.pick(0.2, 0, 0.5, 1)

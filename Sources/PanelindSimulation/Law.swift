@@ -29,6 +29,7 @@ public enum Law: String, CaseIterable, Sendable {
     case goneIsSilent = "a worker that is gone is told nothing, and its late news change nothing"
     case oneQuestion = "the questions of one probe never overlap"
     case lateAnswer = "the answer to an old question changes nothing"
+    case clockGap = "a clock gap by itself is nobody's failure: what was late through it gets its time again"
     case becomesReady = "when faults stop, the worker becomes ready, or panelind has given up as its policy says"
 }
 

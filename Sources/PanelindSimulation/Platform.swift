@@ -35,6 +35,8 @@ enum Platform {
                 var new = FaultPlan.drawSettings(&random, platform: settings)
                 new.revision = wishes.count + 1
                 wishes.append((at, .tell(.reload(new))))
+                // A death in the middle of a trial, of either worker.
+                if random.chance(300) { wishes.append((at + random.duration(0...1500), .signal(.kill))) }
             case 5: wishes.append((at, .tell(.pass(random.pick(.user1, .user2, .quit, .windowChange)))))
             case 6: wishes.append((at, .tell(.suspend)))
             case 7: wishes.append((at, .freeze(all: true, random.duration(random.pick(10...1500, 1500...90_000)))))

@@ -32,7 +32,7 @@ extension World {
             }
         case .spawn(let revision):
             // It always answers, though it may take its time; the process is there from the answer on.
-            var after = random.duration(0...3)
+            var after = plan.answers.isInstant ? Duration.zero : random.duration(0...3)
             if !isHealed, random.chance(plan.answers.late) { after += random.duration(0...200) }
             agenda.plan(.make(generation, revision: revision), at: now + after)
         case .signal(let signal, let target):

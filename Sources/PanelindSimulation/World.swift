@@ -171,8 +171,10 @@ public final class World: ActionPerformer {
             tell(.operator(wish))
         case .freeze(let all, let duration): freeze(for: duration, all: all)
         case .signal(let signal):
-            guard let leader = kernel.processes.last(where: { $0.isLeader && $0.isAlive }) else { return }
-            send(signal, to: leader.id)
+            // Of two leaders either may be meant.
+            let leaders = kernel.processes.filter { $0.isLeader && $0.isAlive }
+            guard !leaders.isEmpty else { return }
+            send(signal, to: leaders[random.below(leaders.count)].id)
         }
     }
 

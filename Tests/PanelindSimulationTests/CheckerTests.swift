@@ -229,6 +229,9 @@ struct CheckerTests {
             bench.step(
                 .worker(g1, .answered(.readiness, attempt: 7, .failed("no"))),
                 [.report(.probeFailed(g1, .readiness, reason: "no", consecutive: 1, beforeReady: false))])
+        case .clockGap:
+            bench.ready()
+            bench.step(.time, because: [.clockGap(.seconds(5)), .watchdogMissed(.seconds(1))])
         case .becomesReady: break
         }
     }
