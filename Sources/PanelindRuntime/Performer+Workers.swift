@@ -155,16 +155,19 @@ extension Performer {
 
     /// SIGCHLD: takes every dead child and enqueues what its end means.
     func reap() {
-        children.reap { event in
-            switch event {
-            case .leaderExited(let generation, let status, let use):
-                let before = kept[generation]?.oomKills
-                let killedByKernel = before.map { (oom.kills() ?? 0) > $0 } ?? false
-                tell(generation, .exited(status, use, oom: killedByKernel))
-            case .probeExited(let generation, let id, let status): commandEnded(generation, id, status)
-            case .orphanReaped:
-                for generation in driver.supervisor.generations { tell(generation, .orphansReaped) }
-            }
+        // True: so many had died that more may wait, without another SIGCHLD to say so.
+        while children.reap(enqueue) {}
+    }
+
+    private func enqueue(_ event: ChildEvent) {
+        switch event {
+        case .leaderExited(let generation, let status, let use):
+            let before = kept[generation]?.oomKills
+            let killedByKernel = before.map { (oom.kills() ?? 0) > $0 } ?? false
+            tell(generation, .exited(status, use, oom: killedByKernel))
+        case .probeExited(let generation, let id, let status): commandEnded(generation, id, status)
+        case .orphanReaped:
+            for generation in driver.supervisor.generations { tell(generation, .orphansReaped) }
         }
     }
 

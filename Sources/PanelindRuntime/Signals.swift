@@ -11,6 +11,8 @@ extension Daemon {
         for one in received {
             switch one.signal {
             case .child:
+                // A sender that has ended is still known by its pid until it is reaped: its last word comes first.
+                receiveNotifications()
                 performer.reap()
             case .terminate:
                 driver.enqueue(.operator(.stop(by: "SIGTERM")))
