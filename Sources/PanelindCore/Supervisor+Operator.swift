@@ -46,9 +46,14 @@ extension Supervisor {
             budgetEnd = now + settings.stop.budget
         case .stop:
             return  // A second request changes nothing (CONTRACT section 3).
-        case .leave:
+        case .leave(let code, let by):
+            guard by == nil else { return }
             // The policy's end is under way. It was not asked for, and keeps its code; the budget binds it now.
             budgetEnd = now + settings.stop.budget
+            intent = .leave(code: code, by: budgetEnd)
+            if case .flushing(let until, let code) = end {
+                end = .flushing(until: min(until, budgetEnd - Self.exitReserve), code: code)
+            }
             for generation in generations { change(generation) { $0.leave(.stop, end: budgetEnd, at: now, &out) } }
             return
         }

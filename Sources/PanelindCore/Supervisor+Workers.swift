@@ -166,7 +166,7 @@ extension Supervisor {
 
     /// The policy's own end: no worker follows.
     private mutating func leave(code: Int32, at now: Instant, _ out: inout Decisions) {
-        intent = .leave(code: code)
+        intent = .leave(code: code, by: nil)
         let budgetEnd = now + settings.stop.budget
         if let worker = other {
             change(worker.generation) { $0.leave(.discarded, end: budgetEnd, at: now, &out) }
@@ -187,15 +187,22 @@ extension Supervisor {
         case .wait, .run: return
         case .stop(let by):
             code = 0
-            // Also where a clock gap has eaten the budget, what was captured gets a moment.
-            end = .flushing(until: max(now, by - Self.exitReserve * 2) + Self.exitReserve, code: code)
-        case .leave(let its):
+            end = .flushing(until: flushEnd(by, at: now), code: code)
+        case .leave(let its, let by?):
+            code = its
+            end = .flushing(until: flushEnd(by, at: now), code: code)
+        case .leave(let its, nil):
             code = its
             // Nobody asked for this end: a slow sink has the time of a stop, and the last lines say why it ended.
             end = .flushing(until: now + max(StopSettings.reserve, settings.stop.budget), code: code)
         }
         out.report(.panelindStopped(code: code))
         out.actions.append(.flush)
+    }
+
+    /// Also where a clock gap has eaten the budget, what was captured gets a moment.
+    private func flushEnd(_ budgetEnd: Instant, at now: Instant) -> Instant {
+        max(now, budgetEnd - Self.exitReserve * 2) + Self.exitReserve
     }
 
     /// What the process itself needs to end, out of the budget.

@@ -13,8 +13,8 @@ public struct Supervisor: Sendable {
         case run
         /// The end of everything by this instant.
         case stop(by: Instant)
-        /// An end with this code, by the policy's own decision.
-        case leave(code: Int32)
+        /// An end with this code, by the policy's own decision; by this instant, once a stop was asked for too.
+        case leave(code: Int32, by: Instant?)
     }
 
     /// What fills the time while there is no current worker.
@@ -190,7 +190,7 @@ public struct Supervisor: Sendable {
             if end == .exited { return .stopped }
             if case .leaving(let plan) = current?.life, plan.drains { return .draining }
             return .stopping
-        case .leave(let code):
+        case .leave(let code, _):
             return code == 70 ? .failed : end == .no ? .stopping : .stopped
         case .run: break
         }
