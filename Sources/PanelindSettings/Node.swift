@@ -88,12 +88,12 @@ struct Node: Hashable, Sendable {
     }
 }
 
-/// Text for a message: control characters escaped, at most about 80 characters.
-func shortened(_ text: String) -> String {
+/// Text for a message: control characters escaped, at most so many characters; of a path the end matters too.
+func shortened(_ text: String, to limit: Int = 80) -> String {
     var out = ""
     var count = 0
     for scalar in text.unicodeScalars {
-        if count == 80 { return out + "…" }
+        if count == limit { return out + "…" }
         count += 1
         switch scalar {
         case "\n": out += "\\n"

@@ -42,7 +42,7 @@ public struct CommandCheck: Sendable {
             }
         }
         return refused
-            ?? .missing("no command \(shortened(name)) in PATH; install it, or write its path")
+            ?? .missing("no command \(shortened(name, to: 1000)) in PATH; install it, or write its path")
     }
 
     func problem(_ name: String) -> (SettingsProblem.Kind, String)? {
@@ -54,7 +54,7 @@ public struct CommandCheck: Sendable {
     }
 
     private func judge(_ path: String, named name: String) -> Answer {
-        let name = shortened(name)
+        let name = shortened(name, to: 1000)
         switch world.kind(path) {
         case .missing: return .missing("no file \(name); write the path of a program")
         case .unreachable(let why): return .notExecutable("\(name) cannot be reached: \(why)")
@@ -78,7 +78,8 @@ public struct CommandCheck: Sendable {
             let word = line.drop { $0 == 0x20 || $0 == 0x09 }.prefix { $0 != 0x20 && $0 != 0x09 && $0 != 0x0D }
             let interpreter = String(decoding: word, as: UTF8.self)
             if world.kind(join(directory, interpreter)) == .missing {
-                return .missing("\(name) wants the interpreter \(shortened(interpreter)), which does not exist")
+                return .missing(
+                    "\(name) wants the interpreter \(shortened(interpreter, to: 1000)), which does not exist")
             }
             return .found(path)
         }
@@ -217,7 +218,7 @@ public struct SecretError: Error, Hashable, Sendable {
 /// At most 64 KiB of UTF-8 without NUL, which no variable can hold.
 public func readSecret(_ path: String, _ world: World) -> Result<String, SecretError> {
     func refused(_ why: String) -> Result<String, SecretError> {
-        .failure(SecretError(message: "cannot read \(shortened(path)): \(why)"))
+        .failure(SecretError(message: "cannot read \(shortened(path, to: 1000)): \(why)"))
     }
     switch world.read(path, 64 << 10) {
     case .failure(let error): return refused(error.text)
