@@ -15,7 +15,8 @@ from harness import Daemon, Placement, build_tool
 def panelind(tmp_path):
     """Starts daemons: `panelind(["listen 8080", ...], {"restart.delay": "1s"}, placement=...)`; see Daemon.
 
-    Each has its own directory; `shared=True` makes it one that every user can write to. At the end of the test it and all that carries its tag is killed.
+    Each has its own directory; `shared=True` makes it one that every user can write to.
+    At the end of the test it and all that carries its tag is killed.
     """
     started, shares = [], []
 

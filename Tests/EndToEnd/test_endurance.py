@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness import PATIENCE, fd_count, rss_bytes, wait_until, zombies
+from harness import PATIENCE, fd_count, rss_bytes, zombies
 
 COUNT = int(os.environ.get("PANELIND_TEST_RESTARTS", "2000"))
 
@@ -16,8 +16,8 @@ COUNT = int(os.environ.get("PANELIND_TEST_RESTARTS", "2000"))
 @pytest.mark.timeout(900)
 def test_two_thousand_restarts_grow_nothing(panelind):
     daemon = panelind(
-        command=["sh", "-c", "echo one line; exit 1"],
-        settings={"restart.delay": "0s", "restart.maxDelay": "0s"})
+        command=["sh", "-c", "echo one line; exit 1"], settings={"restart.delay": "0s", "restart.maxDelay": "0s"}
+    )
 
     def reached(generation):
         # Seconds a start on a slow machine, times a lot.

@@ -66,7 +66,8 @@ def test_a_requested_stop_is_0_even_if_the_worker_had_to_be_killed(panelind, pla
 @pytest.mark.case("C04")
 @pytest.mark.parametrize("hold", ["exit", "hold"])
 @pytest.mark.parametrize(
-    ("kind", "code"), [("missing", 127), ("not in PATH", 127), ("no mode", 126), ("directory", 126), ("no header", 126)])
+    ("kind", "code"), [("missing", 127), ("not in PATH", 127), ("no mode", 126), ("directory", 126), ("no header", 126)]
+)
 def test_a_command_that_cannot_be_run_ends_at_once(panelind, kind, code, hold):
     """127 and 126 whatever onGiveUp says, named once, never retried, never given to a shell."""
     # A short path, so that it is shown whole.
@@ -96,7 +97,8 @@ def test_a_command_lost_later_is_a_permanent_failure(panelind, tmp_path, change,
     path.write_text(f"#!/bin/sh\nexec {' '.join(scripted_worker('listen env', 'wait-file go', 'exit 1'))}\n")
     path.chmod(0o755)
     daemon = panelind(
-        command=[path], settings={**FAST, "restart.onGiveUp": hold}, environment={"PORT": free_port()}, sidecar=True)
+        command=[path], settings={**FAST, "restart.onGiveUp": hold}, environment={"PORT": free_port()}, sidecar=True
+    )
     daemon.ready()
     if change == "removed":
         path.unlink()
@@ -129,9 +131,15 @@ def test_a_liveness_failure_is_a_failure_like_others(panelind):
     """The research wants another code for it; by CONTRACT giving up is 70 whatever the failures were."""
     daemon = panelind(
         ["listen env"],
-        {**FAST, "restart.limit": 1, "probe.liveness.exec": ["false"], "probe.liveness.period": "50ms",
-         "probe.liveness.failures": 1},
-        environment={"PORT": free_port()})
+        {
+            **FAST,
+            "restart.limit": 1,
+            "probe.liveness.exec": ["false"],
+            "probe.liveness.period": "50ms",
+            "probe.liveness.failures": 1,
+        },
+        environment={"PORT": free_port()},
+    )
     assert daemon.wait() == 70
     assert [event["cause"] for event in daemon.events("worker_exited")] == ["liveness", "liveness"]
 
@@ -139,12 +147,23 @@ def test_a_liveness_failure_is_a_failure_like_others(panelind):
 @pytest.mark.case("C05")
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [(["run", "--no-such-option"], 64), (["no-such-command"], 64), (["run", "--set", "no.such=1", "--", "true"], 78),
-     (["run", "--set", "stop.grace=8", "--", "true"], 78), (["run"], 78)])
+    [
+        (["run", "--no-such-option"], 64),
+        (["no-such-command"], 64),
+        (["run", "--set", "no.such=1", "--", "true"], 78),
+        (["run", "--set", "stop.grace=8", "--", "true"], 78),
+        (["run"], 78),
+    ],
+)
 def test_usage_is_64_and_configuration_78(tmp_path, arguments, code):
     done = subprocess.run(
-        [binaries() / "panelind", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=30,
-        env={"PATH": os.environ["PATH"]})
+        [binaries() / "panelind", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={"PATH": os.environ["PATH"]},
+    )
     assert done.returncode == code, done
     assert done.stderr.strip()
     assert done.stdout == ""
@@ -187,11 +206,15 @@ def test_a_workers_own_126_or_127_before_ready_is_permanent(panelind, code):
     assert len(daemon.events("worker_started")) == 1
 
 
-@pytest.mark.parametrize(("code", "codes", "ends"), [(0, [0], True), (7, [0, 7], True), (7, [0], False), (0, [7], False)])
+@pytest.mark.parametrize(
+    ("code", "codes", "ends"), [(0, [0], True), (7, [0, 7], True), (7, [0], False), (0, [7], False)]
+)
 def test_on_failure_a_clean_end_after_ready_is_the_end(panelind, code, codes, ends):
     daemon = panelind(
         ["listen env", "wait-file go", f"exit {code}"],
-        {**FAST, "restart.policy": "on-failure", "restart.successCodes": codes}, environment={"PORT": free_port()})
+        {**FAST, "restart.policy": "on-failure", "restart.successCodes": codes},
+        environment={"PORT": free_port()},
+    )
     daemon.ready()
     (daemon.directory / "go").touch()
     if ends:
@@ -204,14 +227,16 @@ def test_on_failure_a_clean_end_after_ready_is_the_end(panelind, code, codes, en
 
 def test_on_failure_an_end_before_ready_is_a_failure_whatever_the_code(panelind):
     daemon = panelind(
-        ["exit 0"], {**FAST, "restart.policy": "on-failure", "restart.limit": 2, "restart.permanentExitCodes": []})
+        ["exit 0"], {**FAST, "restart.policy": "on-failure", "restart.limit": 2, "restart.permanentExitCodes": []}
+    )
     assert daemon.wait() == 70
     assert len(daemon.events("worker_started")) == 3
 
 
 def test_hold_stays_after_giving_up_and_a_stop_is_0(panelind, placement):
     daemon = panelind(
-        ["exit 1"], {**FAST, "restart.limit": 1, "restart.onGiveUp": "hold"}, sidecar=True, placement=placement)
+        ["exit 1"], {**FAST, "restart.limit": 1, "restart.onGiveUp": "hold"}, sidecar=True, placement=placement
+    )
     daemon.wait_event("worker_failed")
     for path, status in [("/health", "failed"), ("/ready", "not ready")]:
         answer = daemon.get(path)

@@ -19,4 +19,3 @@ def test_a_worker_starts_serves_and_stops_in_each_placement(panelind, placement)
     assert daemon.survivors() == []
     assert not accepts(port), leader
     assert [event["event"] for event in daemon.events()][-2:] == ["worker_exited", "panelind_stopped"]
-

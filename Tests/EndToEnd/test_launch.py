@@ -114,7 +114,10 @@ def test_closed_standard_streams_of_panelind_harm_nobody(panelind):
 
 
 def test_the_variables_of_panelind(panelind):
-    daemon = panelind(["dump-state state-${PANELIND_GENERATION_IS_NOT_SET:-1}", "exit-after 100ms 1"], {"restart.delay": "10ms", "restart.limit": 1, "stop.grace": "3700ms"})
+    daemon = panelind(
+        ["dump-state state-${PANELIND_GENERATION_IS_NOT_SET:-1}", "exit-after 100ms 1"],
+        {"restart.delay": "10ms", "restart.limit": 1, "stop.grace": "3700ms"},
+    )
     dumped = state(daemon, "state-1")["environment"]
     generation, _, token = dumped["PANELIND_GENERATION"].partition(":")
     assert generation == "1" and len(token) >= 8
@@ -137,8 +140,15 @@ def test_systemds_variables_are_panelinds_own(panelind, tmp_path):
         outer.bind(str(tmp_path / "outer"))
         daemon = panelind(
             ["dump-state state"],
-            environment={"NOTIFY_SOCKET": tmp_path / "outer", "WATCHDOG_USEC": "30000000", "LISTEN_FDS": "2",
-                         "LISTEN_PID": "1", "LISTEN_FDNAMES": "a:b", "INVOCATION_ID": "x"})
+            environment={
+                "NOTIFY_SOCKET": tmp_path / "outer",
+                "WATCHDOG_USEC": "30000000",
+                "LISTEN_FDS": "2",
+                "LISTEN_PID": "1",
+                "LISTEN_FDNAMES": "a:b",
+                "INVOCATION_ID": "x",
+            },
+        )
         dumped = state(daemon)
     assert dumped["environment"]["NOTIFY_SOCKET"] != str(tmp_path / "outer")
     for name in ["WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"]:
@@ -157,7 +167,8 @@ def test_the_watchdogs_variables_name_the_worker(panelind):
 def test_added_variables_and_expansion_in_the_command(panelind):
     daemon = panelind(
         command=scripted_worker("tag x", ["print-text", "${TEST_A}-${TEST_B:-other}-$$-{{}}"]),
-        settings={"worker.environment": {"TEST_A": "first"}})
+        settings={"worker.environment": {"TEST_A": "first"}},
+    )
     daemon.wait_message("first-other-$-{}")
     assert daemon.stop() == 0
 
@@ -179,7 +190,9 @@ def test_a_secret_is_read_afresh_at_every_start(panelind, tmp_path):
     secret.write_text("one")
     daemon = panelind(
         ["dump-state state", "listen env", "wait-file go", "exit 1"],
-        {"worker.secrets": {"TEST_KEY": str(secret)}, "restart.delay": "300ms"}, environment={"PORT": free_port()})
+        {"worker.secrets": {"TEST_KEY": str(secret)}, "restart.delay": "300ms"},
+        environment={"PORT": free_port()},
+    )
     daemon.ready()
     assert state(daemon)["environment"]["TEST_KEY"] == "one"
     secret.write_text("two\n\n")
@@ -222,8 +235,11 @@ def test_a_missing_directory_is_refused(panelind):
 def test_a_directory_lost_later_is_a_failed_start(panelind, tmp_path):
     (place := tmp_path / "place").mkdir()
     daemon = panelind(
-        ["listen env", f"wait-file {tmp_path}/go", "exit 1"], {"worker.directory": str(place), "restart.delay": "50ms"},
-        environment={"PORT": free_port()}, sidecar=True)
+        ["listen env", f"wait-file {tmp_path}/go", "exit 1"],
+        {"worker.directory": str(place), "restart.delay": "50ms"},
+        environment={"PORT": free_port()},
+        sidecar=True,
+    )
     daemon.ready()
     place.rmdir()
     (tmp_path / "go").touch()
@@ -238,8 +254,13 @@ def test_a_directory_lost_later_is_a_failed_start(panelind, tmp_path):
 def test_the_limits(panelind):
     daemon = panelind(
         ["dump-state state"],
-        {"worker.limits.openFiles": 77, "worker.limits.core": 0, "worker.limits.addressSpace": "3GiB",
-         "worker.limits.processes": 5000})
+        {
+            "worker.limits.openFiles": 77,
+            "worker.limits.core": 0,
+            "worker.limits.addressSpace": "3GiB",
+            "worker.limits.processes": 5000,
+        },
+    )
     limits = state(daemon)["limits"]
     text = json.dumps(limits)
     for value in ["77", "5000", str(3 << 30)]:
@@ -289,15 +310,17 @@ class TestUser:
         daemon.stop()
 
     def test_notifications_of_the_other_user_are_heard(self, panelind):
-        daemon = panelind(
-            ["notify READY=1"], {"worker.user": "www-data", "probe.readiness.notify": True}, shared=True)
+        daemon = panelind(["notify READY=1"], {"worker.user": "www-data", "probe.readiness.notify": True}, shared=True)
         daemon.ready()
         assert daemon.stop() == 0
 
     def test_its_tree_is_ended_in_every_placement(self, panelind, placement):
         daemon = panelind(
-            ["child ignore TERM", "daemonize-child ignore TERM"], {"worker.user": "www-data", "stop.grace": "300ms"},
-            shared=True, placement=placement)
+            ["child ignore TERM", "daemonize-child ignore TERM"],
+            {"worker.user": "www-data", "stop.grace": "300ms"},
+            shared=True,
+            placement=placement,
+        )
         daemon.ready()
         assert len(daemon.survivors()) == 3
         assert daemon.stop() == 0
@@ -305,7 +328,10 @@ class TestUser:
 
     def test_a_restart_drops_again(self, panelind):
         daemon = panelind(
-            ["dump-state state", "exit-after 100ms 1"], {"worker.user": "www-data", "restart.delay": "10ms", "restart.limit": 2}, shared=True)
+            ["dump-state state", "exit-after 100ms 1"],
+            {"worker.user": "www-data", "restart.delay": "10ms", "restart.limit": 2},
+            shared=True,
+        )
         assert daemon.wait() == 70
         assert state(daemon)["uid"] == self.user.pw_uid
 
@@ -321,10 +347,12 @@ def test_a_panelind_that_is_not_root_cannot_change_the_user(panelind):
     if os.geteuid() != 0:
         become = None
     else:
+
         def become():
             os.setgroups([])
             os.setgid(65534)
             os.setuid(65534)
+
     daemon = panelind([], {"worker.user": "www-data"}, shared=True, preexec_fn=become)
     # Capabilities may allow it all the same, so it is a warning first; then each start fails and says why.
     assert "worker.user" in daemon.wait_event("warning")["message"]

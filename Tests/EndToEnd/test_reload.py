@@ -10,14 +10,17 @@ import time
 
 import pytest
 
-from harness import free_port, http, is_alive, wait_until
+from harness import fd_count, free_port, http, is_alive, scripted_worker, wait_until
 
 
 def direct(panelind, steps=(), settings=None, **options):
     port = free_port()
     daemon = panelind(
-        ["dump-state state", *(steps or ["listen env"])], {"restart.delay": "50ms", **(settings or {})},
-        environment={"PORT": port, **options.pop("environment", {})}, **options)
+        ["dump-state state", *(steps or ["listen env"])],
+        {"restart.delay": "50ms", **(settings or {})},
+        environment={"PORT": port, **options.pop("environment", {})},
+        **options,
+    )
     daemon.port = port
     return daemon
 
@@ -50,8 +53,11 @@ def test_direct_mode_restarts_with_the_new_settings(panelind, placement):
 
 def test_the_old_worker_and_its_tree_are_gone_before_the_new_one(panelind, placement):
     daemon = direct(
-        panelind, ["listen env", "setsid-child ignore TERM", "child-holds-listener"], {"stop.grace": "500ms"},
-        placement=placement)
+        panelind,
+        ["listen env", "setsid-child ignore TERM", "child-holds-listener"],
+        {"stop.grace": "500ms"},
+        placement=placement,
+    )
     daemon.ready()
     old = {one.pid for one in daemon.survivors()}
     hang_up(daemon)
@@ -63,8 +69,15 @@ def test_the_old_worker_and_its_tree_are_gone_before_the_new_one(panelind, place
 
 @pytest.mark.parametrize(
     "changes",
-    [{"stop.grace": "nonsense"}, {"no.such.key": 1}, {"worker.command": ["/no/such/worker"]}, {"stop.grace": "1h"},
-     {"worker.secrets": {"A": "/no/such/secret"}}, {"worker.command": None}])
+    [
+        {"stop.grace": "nonsense"},
+        {"no.such.key": 1},
+        {"worker.command": ["/no/such/worker"]},
+        {"stop.grace": "1h"},
+        {"worker.secrets": {"A": "/no/such/secret"}},
+        {"worker.command": None},
+    ],
+)
 def test_a_bad_configuration_changes_nothing(panelind, changes):
     daemon = direct(panelind)
     daemon.ready()
@@ -76,7 +89,9 @@ def test_a_bad_configuration_changes_nothing(panelind, changes):
     assert is_alive(leader)
     assert len(daemon.events("worker_started")) == 1
     # A good one afterwards is taken.
-    daemon.write_settings({key: None for key in changes} if "worker.command" not in changes else {"worker.command": [*_command(daemon)]})
+    daemon.write_settings(
+        {key: None for key in changes} if "worker.command" not in changes else {"worker.command": [*_command(daemon)]}
+    )
     hang_up(daemon, {"worker.environment": {"TEST_NEW": "late"}})
     daemon.ready(2)
     assert variable(daemon, "TEST_NEW") == "late"
@@ -84,8 +99,6 @@ def test_a_bad_configuration_changes_nothing(panelind, changes):
 
 
 def _command(daemon):
-    from harness import scripted_worker
-
     return scripted_worker(f"tag {daemon.tag}", "dump-state state", "listen env")
 
 
@@ -103,7 +116,8 @@ def test_a_file_that_is_no_yaml_changes_nothing(panelind):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("platform", "kubernetes"), ("sidecar.listen", "127.0.0.1:1"), ("control.path", "c.sock")])
+    ("key", "value"), [("platform", "kubernetes"), ("sidecar.listen", "127.0.0.1:1"), ("control.path", "c.sock")]
+)
 def test_what_needs_a_restart_of_panelind_is_refused(panelind, key, value):
     daemon = direct(panelind)
     daemon.ready()
@@ -147,8 +161,10 @@ class TestInEachState:
 
     def test_unready(self, panelind):
         daemon = direct(
-            panelind, ["health status-file status", "listen env"],
-            {"probe.readiness.http": "/ready", "probe.readiness.period": "100ms", "probe.readiness.failures": 1})
+            panelind,
+            ["health status-file status", "listen env"],
+            {"probe.readiness.http": "/ready", "probe.readiness.period": "100ms", "probe.readiness.failures": 1},
+        )
         (daemon.directory / "status").write_text("200")
         daemon.ready()
         (daemon.directory / "status").write_text("503")
@@ -245,8 +261,10 @@ class Clients:
 def shared(panelind, steps, settings=None, **options):
     port = free_port()
     daemon = panelind(
-        steps, {"serve.mode": "socket", "serve.listen": f"127.0.0.1:{port}", "restart.delay": "50ms", **(settings or {})},
-        **options)
+        steps,
+        {"serve.mode": "socket", "serve.listen": f"127.0.0.1:{port}", "restart.delay": "50ms", **(settings or {})},
+        **options,
+    )
     daemon.port = port
     return daemon
 
@@ -277,7 +295,8 @@ def test_socket_mode_overlaps_where_the_worker_says_when_it_is_ready(panelind, p
 @pytest.mark.parametrize("broken", [["exit", "1"], ["exit", "0"], ["signal-self", "SEGV"], ["boot", "60s"]])
 def test_a_broken_successor_is_discarded_and_the_old_one_serves_on(panelind, broken):
     daemon = shared(
-        panelind, SERVE, {"probe.readiness.notify": True, "probe.startup.deadline": "2s", "worker.limits.core": 0})
+        panelind, SERVE, {"probe.readiness.notify": True, "probe.startup.deadline": "2s", "worker.limits.core": 0}
+    )
     daemon.ready()
     leader = daemon.worker()
     clients = Clients(daemon.port)
@@ -312,8 +331,7 @@ def test_socket_mode_without_own_readiness_stops_the_old_one_first_and_refuses_n
 
 
 def test_the_old_one_dies_while_its_successor_is_on_trial(panelind):
-    daemon = shared(
-        panelind, ["wait-file go", "listen fd 3", "notify READY=1"], {"probe.readiness.notify": True})
+    daemon = shared(panelind, ["wait-file go", "listen fd 3", "notify READY=1"], {"probe.readiness.notify": True})
     (daemon.directory / "go").touch()
     daemon.ready()
     (daemon.directory / "go").unlink()
@@ -341,9 +359,9 @@ def test_a_reload_may_change_the_stop_plan(panelind):
 
 
 def test_many_reloads_leak_nothing(panelind):
-    from harness import fd_count
-
-    daemon = shared(panelind, ["listen fd 3", "on TERM begin drain exit 0 end", "notify READY=1"], {"probe.readiness.notify": True})
+    daemon = shared(
+        panelind, ["listen fd 3", "on TERM begin drain exit 0 end", "notify READY=1"], {"probe.readiness.notify": True}
+    )
     daemon.ready()
     hang_up(daemon)
     daemon.wait_event("worker_exited", generation=1)

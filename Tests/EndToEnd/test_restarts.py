@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from harness import PATIENCE, Placement, binaries, free_port, is_alive, scripted_worker, seconds, wait_until
+from harness import free_port, is_alive, scripted_worker, wait_until
 
 FLAT = {"restart.jitter": 0, "restart.factor": 1}
 
@@ -32,7 +32,8 @@ def test_the_backoff_doubles_up_to_its_cap(panelind, placement):
     daemon = panelind(
         ["record starts s", "exit 1"],
         {"restart.delay": "100ms", "restart.maxDelay": "1s", "restart.jitter": 0, "restart.limit": 6},
-        placement=placement)
+        placement=placement,
+    )
     assert daemon.wait(60) == 70
     measured = gaps(daemon.directory / "starts")
     assert [event["delay_seconds"] for event in daemon.events("worker_backoff")] == wanted
@@ -45,7 +46,8 @@ def test_the_backoff_doubles_up_to_its_cap(panelind, placement):
 @pytest.mark.case("C27")
 def test_jitter_spreads_every_wait_within_its_bounds(panelind):
     daemon = panelind(
-        ["exit 1"], {"restart.delay": "50ms", "restart.factor": 1, "restart.jitter": 0.2, "restart.limit": 20})
+        ["exit 1"], {"restart.delay": "50ms", "restart.factor": 1, "restart.jitter": 0.2, "restart.limit": 20}
+    )
     assert daemon.wait(60) == 70
     delays = [event["delay_seconds"] for event in daemon.events("worker_backoff")]
     assert len(delays) == 20
@@ -74,8 +76,14 @@ def until_calm(then):
 def test_the_count_returns_to_zero_after_the_reset_time(panelind):
     daemon = panelind(
         command=until_calm(["listen env", "wait-file go", "exit 1"]),
-        settings={"restart.delay": "50ms", "restart.maxDelay": "400ms", "restart.jitter": 0, "restart.resetAfter": "700ms"},
-        environment={"PORT": free_port()})
+        settings={
+            "restart.delay": "50ms",
+            "restart.maxDelay": "400ms",
+            "restart.jitter": 0,
+            "restart.resetAfter": "700ms",
+        },
+        environment={"PORT": free_port()},
+    )
     daemon.wait_event("worker_backoff", delay_seconds=0.4)
     (daemon.directory / "calm").touch()
     ready = daemon.wait_event("worker_ready")
@@ -90,8 +98,14 @@ def test_the_count_returns_to_zero_after_the_reset_time(panelind):
 def test_just_before_the_reset_time_the_count_goes_on(panelind):
     daemon = panelind(
         command=until_calm(["listen env", "wait-file go", "exit 1"]),
-        settings={"restart.delay": "50ms", "restart.maxDelay": "400ms", "restart.jitter": 0, "restart.resetAfter": "60s"},
-        environment={"PORT": free_port()})
+        settings={
+            "restart.delay": "50ms",
+            "restart.maxDelay": "400ms",
+            "restart.jitter": 0,
+            "restart.resetAfter": "60s",
+        },
+        environment={"PORT": free_port()},
+    )
     daemon.wait_event("worker_backoff", delay_seconds=0.4)
     (daemon.directory / "calm").touch()
     ready = daemon.wait_event("worker_ready")
@@ -103,8 +117,10 @@ def test_just_before_the_reset_time_the_count_goes_on(panelind):
 
 def test_the_first_failure_after_ten_seconds_ready_waits_nothing(panelind):
     daemon = panelind(
-        ["record starts s", "listen env", "wait-file go", "exit 1"], {"restart.delay": "5s"},
-        environment={"PORT": free_port()})
+        ["record starts s", "listen env", "wait-file go", "exit 1"],
+        {"restart.delay": "5s"},
+        environment={"PORT": free_port()},
+    )
     daemon.ready()
     time.sleep(10.2)
     (daemon.directory / "go").touch()
@@ -119,8 +135,10 @@ def test_the_first_failure_after_ten_seconds_ready_waits_nothing(panelind):
 
 def test_a_first_failure_before_ten_seconds_ready_waits(panelind):
     daemon = panelind(
-        ["listen env", "wait-file go", "exit 1"], {"restart.delay": "100ms", "restart.jitter": 0},
-        environment={"PORT": free_port()})
+        ["listen env", "wait-file go", "exit 1"],
+        {"restart.delay": "100ms", "restart.jitter": 0},
+        environment={"PORT": free_port()},
+    )
     daemon.ready()
     (daemon.directory / "go").touch()
     assert daemon.wait_event("worker_exited")["restart_in_seconds"] == 0.1
@@ -154,7 +172,9 @@ def test_a_stop_of_a_flapping_worker_never_starts_another(panelind):
 
 @pytest.mark.case("C31")
 def test_a_worker_that_crashes_in_its_grace_is_not_replaced(panelind, placement):
-    daemon = panelind(["on TERM signal-self SEGV"], {"worker.limits.core": 0, "restart.delay": "1ms"}, placement=placement)
+    daemon = panelind(
+        ["on TERM signal-self SEGV"], {"worker.limits.core": 0, "restart.delay": "1ms"}, placement=placement
+    )
     daemon.ready()
     assert daemon.stop() == 0
     assert len(daemon.events("worker_started")) == 1
@@ -164,7 +184,8 @@ def test_a_worker_that_crashes_in_its_grace_is_not_replaced(panelind, placement)
 @pytest.mark.case("C32")
 def test_the_limit_is_named_when_it_is_reached(panelind):
     daemon = panelind(
-        ["exit 1"], {"restart.delay": "5ms", **FLAT, "restart.limit": 3, "restart.onGiveUp": "hold"}, sidecar=True)
+        ["exit 1"], {"restart.delay": "5ms", **FLAT, "restart.limit": 3, "restart.onGiveUp": "hold"}, sidecar=True
+    )
     failed = daemon.wait_event("worker_failed")
     assert failed["severity"] == "CRITICAL"
     assert "3" in failed["because"] and "restart.limit" in failed["because"]
@@ -179,7 +200,8 @@ def test_always_restarts_whatever_the_end(panelind, end):
     daemon = panelind(
         ["listen env", "wait-file go", end],
         {"restart.delay": "10ms", **FLAT, "worker.limits.core": 0, "restart.permanentExitCodes": []},
-        environment={"PORT": free_port()})
+        environment={"PORT": free_port()},
+    )
     daemon.ready()
     (daemon.directory / "go").touch()
     daemon.wait_event("worker_started", generation=5)
@@ -188,13 +210,22 @@ def test_always_restarts_whatever_the_end(panelind, end):
 
 
 @pytest.mark.case("C33")
-@pytest.mark.parametrize(("end", "codes", "restarts"), [("exit 0", [0], False), ("exit 143", [0, 143], False), ("exit 143", [0], True), ("signal-self TERM", [0, 143], True)])
+@pytest.mark.parametrize(
+    ("end", "codes", "restarts"),
+    [
+        ("exit 0", [0], False),
+        ("exit 143", [0, 143], False),
+        ("exit 143", [0], True),
+        ("signal-self TERM", [0, 143], True),
+    ],
+)
 def test_on_failure_follows_the_list_of_successes(panelind, end, codes, restarts):
     """A death by signal is no exit code: 143 in the list is the code, not SIGTERM."""
     daemon = panelind(
         ["listen env", "wait-file go", end],
         {"restart.delay": "10ms", **FLAT, "restart.policy": "on-failure", "restart.successCodes": codes},
-        environment={"PORT": free_port()})
+        environment={"PORT": free_port()},
+    )
     daemon.ready()
     (daemon.directory / "go").touch()
     if restarts:
@@ -208,8 +239,10 @@ def test_on_failure_follows_the_list_of_successes(panelind, end, codes, restarts
 def test_a_clean_end_is_no_failure_and_waits_the_base_delay(panelind):
     daemon = panelind(
         ["listen env", "wait-file go", "exit-after 100ms 0"],
-        {"restart.delay": "50ms", "restart.jitter": 0, "restart.limit": 1}, environment={"PORT": free_port()},
-        sidecar=True)
+        {"restart.delay": "50ms", "restart.jitter": 0, "restart.limit": 1},
+        environment={"PORT": free_port()},
+        sidecar=True,
+    )
     daemon.ready()
     (daemon.directory / "go").touch()
     # Each is ready within its 100 ms or not: only those that were count here.
@@ -237,12 +270,17 @@ def test_no_process_later_is_a_failed_start_that_recovers(panelind):
 
     def limit(processes):
         # Only a process of the same user may always do this.
-        code = f"import resource as r; r.prlimit({daemon.pid}, r.RLIMIT_NPROC, ({processes}, r.prlimit({daemon.pid}, r.RLIMIT_NPROC)[1]))"
-        subprocess.run(["/usr/bin/python3", "-c", code], preexec_fn=become, check=True, cwd="/")
+        command = ["prlimit", "--pid", str(daemon.pid), f"--nproc={processes}:"]
+        subprocess.run(command, preexec_fn=become, check=True, cwd="/")
 
     daemon = panelind(
-        ["listen env", "wait-file go", "exit 1"], {"restart.delay": "100ms", **FLAT}, shared=True, sidecar=True,
-        environment={"PORT": free_port()}, preexec_fn=become)
+        ["listen env", "wait-file go", "exit 1"],
+        {"restart.delay": "100ms", **FLAT},
+        shared=True,
+        sidecar=True,
+        environment={"PORT": free_port()},
+        preexec_fn=become,
+    )
     daemon.ready()
     limit(1)
     (daemon.directory / "go").touch()
@@ -259,8 +297,12 @@ def test_no_process_later_is_a_failed_start_that_recovers(panelind):
 @pytest.mark.case("C36")
 def test_no_descriptor_later_is_a_failed_start_that_recovers(panelind, placement):
     daemon = panelind(
-        ["listen env", "wait-file go", "exit 1"], {"restart.delay": "100ms", **FLAT}, sidecar=True,
-        environment={"PORT": free_port()}, placement=placement)
+        ["listen env", "wait-file go", "exit 1"],
+        {"restart.delay": "100ms", **FLAT},
+        sidecar=True,
+        environment={"PORT": free_port()},
+        placement=placement,
+    )
     daemon.ready()
     before = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (4, before[1]))
@@ -293,7 +335,11 @@ def poor(processes=None):
 @pytest.mark.case("C37")
 def test_after_a_suspension_one_restart_is_due_and_no_more(panelind):
     """The clock of the wall cannot be moved here; SIGSTOP is the clock gap that a frozen CPU is."""
-    daemon = panelind(["record starts s", "listen env", "wait-file go", "exit 1"], {"restart.delay": "300ms", **FLAT}, environment={"PORT": free_port()})
+    daemon = panelind(
+        ["record starts s", "listen env", "wait-file go", "exit 1"],
+        {"restart.delay": "300ms", **FLAT},
+        environment={"PORT": free_port()},
+    )
     daemon.ready()
     (daemon.directory / "go").touch()
     daemon.wait_event("worker_backoff", generation=1)
@@ -313,9 +359,17 @@ def test_a_frozen_worker_and_daemon_go_on_where_they_were(panelind):
     port = free_port()
     daemon = panelind(
         ["listen env"],
-        {"probe.readiness.http": "/ready", "probe.liveness.http": "/health", "probe.liveness.period": "200ms",
-         "probe.liveness.timeout": "300ms", "probe.liveness.failures": 1, "probe.readiness.period": "200ms"},
-        environment={"PORT": port}, sidecar=True)
+        {
+            "probe.readiness.http": "/ready",
+            "probe.liveness.http": "/health",
+            "probe.liveness.period": "200ms",
+            "probe.liveness.timeout": "300ms",
+            "probe.liveness.failures": 1,
+            "probe.readiness.period": "200ms",
+        },
+        environment={"PORT": port},
+        sidecar=True,
+    )
     daemon.ready()
     leader = daemon.worker()
     for pid in (leader, daemon.pid):
@@ -332,9 +386,17 @@ def test_a_frozen_worker_and_daemon_go_on_where_they_were(panelind):
 
 def test_a_startup_deadline_is_a_failed_start(panelind, placement):
     daemon = panelind(
-        ["setsid-child ignore TERM"], {"probe.startup.deadline": "500ms", "probe.readiness.tcp": f"127.0.0.1:{free_port()}",
-                                       "restart.delay": "10ms", **FLAT, "restart.limit": 1, "stop.grace": "300ms"},
-        placement=placement)
+        ["setsid-child ignore TERM"],
+        {
+            "probe.startup.deadline": "500ms",
+            "probe.readiness.tcp": f"127.0.0.1:{free_port()}",
+            "restart.delay": "10ms",
+            **FLAT,
+            "restart.limit": 1,
+            "stop.grace": "300ms",
+        },
+        placement=placement,
+    )
     assert daemon.wait(60) == 70
     assert [event["cause"] for event in daemon.events("worker_exited")] == ["startup_deadline"] * 2
     assert daemon.survivors() == []

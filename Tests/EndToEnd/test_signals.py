@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from harness import Placement, free_port, is_alive, signal_masks, state, wait_until
+from harness import Placement, is_alive, signal_masks, state, wait_until
 
 
 def recorded(path):
@@ -95,8 +95,16 @@ def test_a_bad_stop_signal_is_78_and_starts_nothing(panelind, value):
 
 def test_a_list_of_stop_signals_escalates_within_the_grace(panelind, placement):
     daemon = panelind(
-        ["record-signals sig", "ignore TERM", "ignore INT", "on QUIT exit 0", "child begin record-signals child-sig ignore TERM ignore INT on QUIT exit 0 end"],
-        {"stop.signal": [{"TERM": "300ms"}, {"INT": "300ms"}, {"QUIT": "1s"}], "stop.grace": "5s"}, placement=placement)
+        [
+            "record-signals sig",
+            "ignore TERM",
+            "ignore INT",
+            "on QUIT exit 0",
+            "child begin record-signals child-sig ignore TERM ignore INT on QUIT exit 0 end",
+        ],
+        {"stop.signal": [{"TERM": "300ms"}, {"INT": "300ms"}, {"QUIT": "1s"}], "stop.grace": "5s"},
+        placement=placement,
+    )
     daemon.ready()
     assert daemon.stop() == 0
     assert 0.6 <= daemon.took < 4
@@ -108,7 +116,8 @@ def test_a_list_of_stop_signals_escalates_within_the_grace(panelind, placement):
 
 def test_the_last_stop_signal_waits_for_the_rest_of_the_grace(panelind):
     daemon = panelind(
-        ["ignore TERM", "ignore INT"], {"stop.signal": [{"TERM": "100ms"}, {"INT": "100ms"}], "stop.grace": "1500ms"})
+        ["ignore TERM", "ignore INT"], {"stop.signal": [{"TERM": "100ms"}, {"INT": "100ms"}], "stop.grace": "1500ms"}
+    )
     daemon.ready()
     assert daemon.stop() == 0
     assert 1.5 <= daemon.took < 5
@@ -176,7 +185,8 @@ POOL = textwrap.dedent(
         for w in workers: w.start()
         signal.signal(signal.SIGTERM, stop)
         while True: time.sleep(0.05)
-    """)
+    """
+)
 
 
 @pytest.mark.case("C11")
@@ -200,8 +210,7 @@ def test_stop_target_chooses_who_is_signalled(panelind, tmp_path, target):
 
 @pytest.mark.case("C11")
 def test_stop_target_leader_spares_the_group_and_its_rest_keeps_the_grace(panelind):
-    daemon = panelind(
-        ["record-signals sig", "children 2 begin record-signals kids end"], {"stop.target": "leader"})
+    daemon = panelind(["record-signals sig", "children 2 begin record-signals kids end"], {"stop.target": "leader"})
     daemon.ready()
     assert daemon.stop() == 0
     # The rest is told once the leader has left: nobody else would tell them.

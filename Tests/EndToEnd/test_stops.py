@@ -4,11 +4,12 @@
 
 import os
 import signal
+import threading
 import time
 
 import pytest
 
-from harness import Placement, accepts, free_port, http, wait_until
+from harness import accepts, free_port, http, wait_until
 
 
 def recorded(path):
@@ -31,8 +32,11 @@ def test_on_cloud_run_all_is_over_within_nine_seconds(panelind, placement):
     """The research kills at 8 s; by CONTRACT 1 s of delay and the grace fill the 9 s but for the last half second."""
     daemon = panelind(
         ["listen env", "ignore TERM", "setsid-child begin tag stubborn ignore TERM end"],
-        {"platform": None}, sidecar=True,
-        environment={"K_SERVICE": "agent", "K_REVISION": "agent-1", "PORT": free_port()}, placement=placement)
+        {"platform": None},
+        sidecar=True,
+        environment={"K_SERVICE": "agent", "K_REVISION": "agent-1", "PORT": free_port()},
+        placement=placement,
+    )
     daemon.ready()
     assert daemon.events("panelind_started")[0]["platform"] == "cloudrun"
     assert daemon.stop() == 0
@@ -54,7 +58,10 @@ def test_local_has_nine_seconds_and_others_twenty_five(panelind):
 def test_the_set_budget_binds_a_worker_that_ignores_all(panelind, placement):
     daemon = panelind(
         ["listen env", "ignore TERM", "ignore INT", "child begin ignore TERM ignore INT end"],
-        {"stop.budget": "2s"}, environment={"PORT": free_port()}, placement=placement)
+        {"stop.budget": "2s"},
+        environment={"PORT": free_port()},
+        placement=placement,
+    )
     daemon.ready()
     assert daemon.stop() == 0
     assert 1.4 <= daemon.took < 2.5
@@ -72,8 +79,12 @@ def test_a_spinning_worker_is_ended_within_the_budget(panelind):
 def test_during_the_delay_the_worker_serves_and_ready_is_503(panelind, placement):
     port = free_port()
     daemon = panelind(
-        ["listen env", "record-signals sig"], {"stop.delay": "1500ms"}, environment={"PORT": port}, sidecar=True,
-        placement=placement)
+        ["listen env", "record-signals sig"],
+        {"stop.delay": "1500ms"},
+        environment={"PORT": port},
+        sidecar=True,
+        placement=placement,
+    )
     daemon.ready()
     begin = time.monotonic()
     daemon.send(signal.SIGTERM)
@@ -93,8 +104,11 @@ def test_during_the_delay_the_worker_serves_and_ready_is_503(panelind, placement
 def test_a_worker_that_ends_during_the_delay_ends_the_stop(panelind, end, placement):
     """Nobody is left to serve: the rest of the delay is for nothing, and no other worker is started."""
     daemon = panelind(
-        ["listen env", "setsid-child ignore TERM"], {"stop.delay": "5s", "stop.grace": "500ms"},
-        environment={"PORT": free_port()}, placement=placement)
+        ["listen env", "setsid-child ignore TERM"],
+        {"stop.delay": "5s", "stop.grace": "500ms"},
+        environment={"PORT": free_port()},
+        placement=placement,
+    )
     daemon.ready()
     daemon.send(signal.SIGTERM)
     daemon.wait_event("drain_begin")
@@ -118,8 +132,6 @@ def test_without_a_delay_the_signal_goes_at_once(panelind):
 
 def test_a_worker_that_drains_itself_finishes_its_requests(panelind):
     """Direct mode: the worker owns the port and its requests; panelind only leaves it the time."""
-    import threading
-
     port = free_port()
     daemon = panelind(["listen env", "on TERM begin drain exit 0 end"], environment={"PORT": port})
     daemon.ready()
@@ -135,8 +147,7 @@ def test_a_worker_that_drains_itself_finishes_its_requests(panelind):
 def _established(port):
     """Whether a connection from here to this port of ours is open."""
     with open("/proc/net/tcp") as file:
-        return any(
-            fields[1].endswith(f":{port:04X}") and fields[3] == "01" for fields in map(str.split, file))
+        return any(fields[1].endswith(f":{port:04X}") and fields[3] == "01" for fields in map(str.split, file))
 
 
 class TestInEachState:
@@ -167,7 +178,9 @@ class TestInEachState:
             assert daemon.survivors() == []
 
     def test_starting(self, panelind, placement):
-        daemon = panelind(["child begin tag kid end"], environment={"PORT": free_port()}, sidecar=True, placement=placement)
+        daemon = panelind(
+            ["child begin tag kid end"], environment={"PORT": free_port()}, sidecar=True, placement=placement
+        )
         daemon.worker()
         wait_until(lambda: daemon.health()["state"] == "starting", "starting")
         self.end(daemon)
@@ -181,7 +194,9 @@ class TestInEachState:
         daemon = panelind(
             ["notify READY=1", "health status-file status", "listen env"],
             {"probe.readiness.http": "/ready", "probe.readiness.period": "100ms", "probe.readiness.failures": 1},
-            environment={"PORT": (port := free_port())}, placement=placement)
+            environment={"PORT": (port := free_port())},
+            placement=placement,
+        )
         (daemon.directory / "status").write_text("200")
         daemon.ready()
         (daemon.directory / "status").write_text("503")
@@ -209,7 +224,10 @@ class TestInEachState:
     def test_while_a_crash_is_cleaned_up(self, panelind, placement):
         daemon = panelind(
             ["child ignore TERM", "setsid-child ignore TERM", "listen env", "wait-file go", "exit 1"],
-            {"restart.delay": "1ms"}, environment={"PORT": free_port()}, placement=placement)
+            {"restart.delay": "1ms"},
+            environment={"PORT": free_port()},
+            placement=placement,
+        )
         daemon.ready()
         (daemon.directory / "go").touch()
         assert daemon.stop() == 0
@@ -228,8 +246,14 @@ class TestInEachState:
         """Socket mode: the old one and its successor on trial both leave."""
         daemon = panelind(
             ["listen fd 3", "wait-file go", "notify READY=1", "child begin ignore TERM end"],
-            {"serve.mode": "socket", "serve.listen": f"127.0.0.1:{free_port()}", "probe.readiness.notify": True,
-             "stop.grace": "500ms"}, placement=placement)
+            {
+                "serve.mode": "socket",
+                "serve.listen": f"127.0.0.1:{free_port()}",
+                "probe.readiness.notify": True,
+                "stop.grace": "500ms",
+            },
+            placement=placement,
+        )
         (daemon.directory / "go").touch()
         daemon.ready()
         (daemon.directory / "go").unlink()
@@ -253,9 +277,12 @@ class TestInEachState:
     def test_while_a_secret_hangs(self, panelind):
         """The file of a secret on a network mount may hang for ever: a FIFO that nobody writes to does."""
         daemon = panelind(
-            ["listen env", "wait-file go", "exit 1"], {"worker.secrets": {"KEY": "secret"}, "restart.delay": "50ms"},
-            environment={"PORT": free_port()}, config=True,
-            preexec_fn=lambda: open("secret", "w").write("hidden"))
+            ["listen env", "wait-file go", "exit 1"],
+            {"worker.secrets": {"KEY": "secret"}, "restart.delay": "50ms"},
+            environment={"PORT": free_port()},
+            config=True,
+            preexec_fn=lambda: open("secret", "w").write("hidden"),
+        )
         daemon.ready()
         (daemon.directory / "secret").unlink()
         os.mkfifo(daemon.directory / "secret")

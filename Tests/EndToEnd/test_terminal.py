@@ -69,8 +69,7 @@ def terminal():
 
 def in_front(panelind, terminal, steps, settings=None, stdout=subprocess.PIPE, **options):
     """A panelind as the foreground of the terminal, its log still on a pipe unless told."""
-    return panelind(
-        steps, settings, stdin=terminal.slave, stdout=stdout, preexec_fn=terminal.lead, **options)
+    return panelind(steps, settings, stdin=terminal.slave, stdout=stdout, preexec_fn=terminal.lead, **options)
 
 
 def recorded(path):
@@ -84,8 +83,11 @@ def recorded(path):
 def test_ctrl_c_is_one_stop_told_once(panelind, terminal, stdin):
     """TERM from panelind where the worker has its own group; where it shares the terminal, only the key's own INT."""
     daemon = in_front(
-        panelind, terminal, ["record-signals sig", "on INT exit 0 after 500ms", "on TERM exit 0 after 500ms"],
-        {"worker.stdin": stdin})
+        panelind,
+        terminal,
+        ["record-signals sig", "on INT exit 0 after 500ms", "on TERM exit 0 after 500ms"],
+        {"worker.stdin": stdin},
+    )
     daemon.ready()
     assert (process_group(daemon.worker()) == process_group(daemon.pid)) is (stdin == "inherit")
     terminal.press("C")
@@ -98,8 +100,11 @@ def test_ctrl_c_is_one_stop_told_once(panelind, terminal, stdin):
 @pytest.mark.parametrize("stdin", ["null", "inherit"])
 def test_a_second_ctrl_c_kills_at_once(panelind, terminal, stdin):
     daemon = in_front(
-        panelind, terminal, ["ignore TERM", "ignore INT", "child begin ignore TERM ignore INT end"],
-        {"worker.stdin": stdin, "stop.budget": "60s"})
+        panelind,
+        terminal,
+        ["ignore TERM", "ignore INT", "child begin ignore TERM ignore INT end"],
+        {"worker.stdin": stdin, "stop.budget": "60s"},
+    )
     daemon.ready()
     terminal.press("C")
     daemon.wait_event("drain_begin")
@@ -139,8 +144,7 @@ def test_what_the_terminal_sends_reaches_the_worker_once(panelind, terminal, std
 @pytest.mark.case("C12")
 @pytest.mark.parametrize("stdin", ["null", "inherit"])
 def test_ctrl_z_stops_all_and_fg_resumes_all(panelind, terminal, stdin):
-    daemon = in_front(
-        panelind, terminal, ["child begin tag kid end"], {"worker.stdin": stdin}, sidecar=True)
+    daemon = in_front(panelind, terminal, ["child begin tag kid end"], {"worker.stdin": stdin}, sidecar=True)
     daemon.ready()
     everybody = [daemon.pid, *(one.pid for one in daemon.survivors())]
     assert len(everybody) == 3
@@ -166,9 +170,16 @@ def test_a_real_shells_job_control(panelind, terminal, tmp_path):
     daemon.write_settings()
     line = " ".join(map(str, daemon.command()))
     shell = subprocess.Popen(
-        ["bash", "--norc", "--noprofile", "-i"], stdin=terminal.slave, stdout=terminal.slave, stderr=terminal.slave,
-        preexec_fn=terminal.lead, env={**daemon.environment, "PS1": "$ ", "TERM": "dumb"}, cwd=tmp_path)
+        ["bash", "--norc", "--noprofile", "-i"],
+        stdin=terminal.slave,
+        stdout=terminal.slave,
+        stderr=terminal.slave,
+        preexec_fn=terminal.lead,
+        env={**daemon.environment, "PS1": "$ ", "TERM": "dumb"},
+        cwd=tmp_path,
+    )
     try:
+
         def ours():
             return [one for one in daemon.survivors() if one.pid != shell.pid]
 
@@ -199,7 +210,10 @@ def test_a_real_shells_job_control(panelind, terminal, tmp_path):
 def test_a_worker_with_the_terminal_reads_from_it(panelind, terminal):
     daemon = panelind(
         command=["sh", "-c", "read line; echo got $line; exec sleep 60"],
-        settings={"worker.stdin": "inherit"}, stdin=terminal.slave, preexec_fn=terminal.lead)
+        settings={"worker.stdin": "inherit"},
+        stdin=terminal.slave,
+        preexec_fn=terminal.lead,
+    )
     daemon.worker()
     os.write(terminal.master, b"hello\n")
     daemon.wait_message("got hello")
@@ -208,8 +222,8 @@ def test_a_worker_with_the_terminal_reads_from_it(panelind, terminal):
 
 def test_a_worker_without_the_terminal_reads_nothing(panelind, terminal):
     daemon = panelind(
-        command=["sh", "-c", "read line || echo nothing; exec sleep 60"], stdin=terminal.slave,
-        preexec_fn=terminal.lead)
+        command=["sh", "-c", "read line || echo nothing; exec sleep 60"], stdin=terminal.slave, preexec_fn=terminal.lead
+    )
     daemon.wait_message("nothing")
     assert daemon.stop() == 0
 
@@ -227,8 +241,11 @@ def test_a_worker_that_shares_the_terminal_is_stopped_without_its_supervisor(pan
     """panelind is in the same group: the stop signal must not come back to it, nor to a neighbour in the pipeline."""
     with subprocess.Popen(["sleep", "60"]) as neighbour:
         daemon = in_front(
-            panelind, terminal, ["ignore TERM", "child begin ignore TERM end"],
-            {"worker.stdin": "inherit", "stop.grace": "300ms"})
+            panelind,
+            terminal,
+            ["ignore TERM", "child begin ignore TERM end"],
+            {"worker.stdin": "inherit", "stop.grace": "300ms"},
+        )
         daemon.ready()
         assert daemon.stop(signal.SIGTERM) == 0
         assert daemon.survivors() == []

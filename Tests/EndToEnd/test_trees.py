@@ -12,7 +12,17 @@ import uuid
 import pytest
 
 from harness import (
-    PATIENCE, Placement, accepts, children, free_port, http, is_alive, process_group, scripted_worker, seconds, wait_until,
+    PATIENCE,
+    Placement,
+    accepts,
+    children,
+    free_port,
+    http,
+    is_alive,
+    process_group,
+    scripted_worker,
+    seconds,
+    wait_until,
     zombies,
 )
 
@@ -22,14 +32,15 @@ FAST = {"restart.delay": "10ms", "restart.jitter": 0, "restart.maxDelay": "20ms"
 def killed(daemon, generation=1):
     """The commands of those that the log says were killed."""
     return [
-        command for event in daemon.events("worker_killed_survivors", generation=generation)
+        command
+        for event in daemon.events("worker_killed_survivors", generation=generation)
         for command in event["commands"]
     ]
 
 
 @pytest.mark.case("C16", "C17")
 def test_orphans_are_reaped(panelind, placement):
-    """100 orphans end one after the other. Where panelind cannot adopt them it says so, and they are not its zombies."""
+    """100 orphans end one after the other. Where panelind cannot adopt them it says so, and has no zombie of them."""
     steps = [f"fork-orphans 10 sleep {number * 100}ms" for number in range(1, 11)]
     daemon = panelind(steps, placement=placement)
     leader = daemon.worker()
@@ -38,7 +49,9 @@ def test_orphans_are_reaped(panelind, placement):
     wait_until(lambda: not zombies(daemon.pid), "no zombie is left")
     assert len(daemon.events("subreaper_refused")) == (1 if placement is Placement.REFUSED else 0)
     # Debug level at most: an orphan that ends is no news.
-    assert not [event for event in daemon.events() if "reap" in event["event"] and event["event"] != "subreaper_refused"]
+    assert not [
+        event for event in daemon.events() if "reap" in event["event"] and event["event"] != "subreaper_refused"
+    ]
     assert daemon.stop() == 0
     assert daemon.survivors() == []
     assert daemon.events("worker_killed_survivors") == []
@@ -49,8 +62,10 @@ def test_the_leaders_end_is_never_missed_among_others(panelind, placement):
     """Children that die together with the leader: SIGCHLD comes once for all of them."""
     steps = ["fork-orphans 2 sleep 5ms", "children 2 sleep 5ms", "sleep 5ms", "exit 1"]
     daemon = panelind(
-        steps, {"restart.delay": "1ms", "restart.jitter": 0, "restart.factor": 1, "restart.limit": 60},
-        placement=placement)
+        steps,
+        {"restart.delay": "1ms", "restart.jitter": 0, "restart.factor": 1, "restart.limit": 60},
+        placement=placement,
+    )
     assert daemon.wait(4 * PATIENCE) == 70
     exited = daemon.events("worker_exited")
     assert [event["generation"] for event in exited] == list(range(1, 62))
@@ -76,8 +91,13 @@ def test_a_child_that_ignores_term_is_killed_at_the_end_of_the_grace(panelind, p
 @pytest.mark.parametrize("how", ["setsid-child", "daemonize-child"])
 def test_who_left_the_group_and_session_gets_the_signal_and_then_kill(panelind, placement, how):
     daemon = panelind(
-        [f"{how} begin tag polite record-signals polite end", f"{how} begin tag stubborn record-signals stubborn ignore TERM end"],
-        {"stop.grace": "1s"}, placement=placement)
+        [
+            f"{how} begin tag polite record-signals polite end",
+            f"{how} begin tag stubborn record-signals stubborn ignore TERM end",
+        ],
+        {"stop.grace": "1s"},
+        placement=placement,
+    )
     daemon.ready()
     wait_until(lambda: len(daemon.survivors()) == 3, lambda: daemon.survivors())
     assert daemon.stop() == 0
@@ -94,7 +114,9 @@ def test_a_tree_that_leaves_by_itself_does_not_wait_for_the_grace(panelind, plac
     """Nobody is killed, and panelind ends with the last of them."""
     daemon = panelind(
         ["child begin on TERM exit 0 after 300ms end", "setsid-child begin on TERM exit 0 after 400ms end"],
-        {"stop.grace": "8s"}, placement=placement)
+        {"stop.grace": "8s"},
+        placement=placement,
+    )
     daemon.ready()
     assert daemon.stop() == 0
     assert 0.4 <= daemon.took < 5
@@ -108,9 +130,11 @@ def test_after_a_crash_the_rest_is_gone_before_the_next_starts(panelind, placeme
     """A child holds the listening socket: the next worker can only bind if that child is gone."""
     port = free_port()
     daemon = panelind(
-        ["listen env", "child-holds-listener", "daemonize-child ignore TERM", "child ignore TERM",
-         "wait-file go", end],
-        {**FAST, "worker.limits.core": 0}, environment={"PORT": port}, placement=placement)
+        ["listen env", "child-holds-listener", "daemonize-child ignore TERM", "child ignore TERM", "wait-file go", end],
+        {**FAST, "worker.limits.core": 0},
+        environment={"PORT": port},
+        placement=placement,
+    )
     daemon.ready()
     wait_until(lambda: len(daemon.survivors()) == 4, lambda: daemon.survivors())
     before = {one.pid for one in daemon.survivors()}
@@ -134,8 +158,18 @@ def test_after_a_crash_the_rest_is_gone_before_the_next_starts(panelind, placeme
 @pytest.mark.case("C22")
 def test_a_grandchild_that_holds_stdout_delays_nothing(panelind, placement):
     daemon = panelind(
-        ["print hello", "child-holds-stdout", "setsid-child ignore TERM", "listen env", "wait-file go", "signal-self KILL"],
-        FAST, environment={"PORT": free_port()}, placement=placement)
+        [
+            "print hello",
+            "child-holds-stdout",
+            "setsid-child ignore TERM",
+            "listen env",
+            "wait-file go",
+            "signal-self KILL",
+        ],
+        FAST,
+        environment={"PORT": free_port()},
+        placement=placement,
+    )
     daemon.ready()
     (daemon.directory / "go").touch()
     exited = daemon.wait_event("worker_exited")
@@ -177,8 +211,11 @@ def test_a_leader_that_dies_first_leaves_a_deep_tree(panelind, placement):
     """Twenty below it, some in their own sessions: none survives a crash, and the next has its own."""
     deep = "child begin setsid-child begin child begin ignore TERM end ignore TERM end ignore TERM end"
     daemon = panelind(
-        [deep, deep, deep, "fork-orphans 5 ignore TERM", "listen env", "wait-file go", "exit 1"], FAST,
-        environment={"PORT": free_port()}, placement=placement)
+        [deep, deep, deep, "fork-orphans 5 ignore TERM", "listen env", "wait-file go", "exit 1"],
+        FAST,
+        environment={"PORT": free_port()},
+        placement=placement,
+    )
     daemon.ready()
     wait_until(lambda: len(daemon.survivors()) == 15, lambda: daemon.survivors())
     first = {one.pid for one in daemon.survivors()}
@@ -212,7 +249,9 @@ def test_one_that_hops_to_new_sessions_is_ended(panelind, placement):
 def test_kill_goes_to_the_whole_tree_with_stop_target_leader(panelind, placement):
     daemon = panelind(
         ["ignore TERM", "child ignore TERM", "setsid-child ignore TERM"],
-        {"stop.target": "leader", "stop.grace": "300ms"}, placement=placement)
+        {"stop.target": "leader", "stop.grace": "300ms"},
+        placement=placement,
+    )
     daemon.ready()
     wait_until(lambda: len(daemon.survivors()) == 3, lambda: daemon.survivors())
     assert daemon.stop() == 0
@@ -234,12 +273,14 @@ def test_a_strangers_process_is_never_touched(panelind, placement, tmp_path):
 def test_a_visitor_in_the_container_is_not_the_workers(panelind):
     """What `docker exec` starts is no descendant of PID 1: a restart of the worker must not end it."""
     daemon = panelind(
-        ["listen env", "wait-file go", "exit 1"], FAST, environment={"PORT": free_port()}, placement=Placement.PID1)
+        ["listen env", "wait-file go", "exit 1"], FAST, environment={"PORT": free_port()}, placement=Placement.PID1
+    )
     daemon.ready()
     own = [] if os.geteuid() == 0 else ["-U", "--preserve-credentials"]
     with subprocess.Popen(["nsenter", "-t", str(daemon.pid), *own, "-p", "-m", "sleep", "60"]) as visitor:
         [inside] = wait_until(
-            lambda: [one for one in children(visitor.pid) if one.command == "sleep 60"], "the visitor is in")
+            lambda: [one for one in children(visitor.pid) if one.command == "sleep 60"], "the visitor is in"
+        )
         (daemon.directory / "go").touch()
         daemon.wait_event("worker_exited")
         (daemon.directory / "go").unlink()
@@ -255,8 +296,13 @@ def test_an_exec_probes_command_and_its_rest_are_gone_too(panelind, placement, t
     """A probe's command is in a group of its own; what it leaves behind belongs to the worker."""
     tag = f"probe-{uuid.uuid4().hex}"
     daemon = panelind(
-        [], {"probe.readiness.exec": scripted_worker(f"tag {tag}", "daemonize-child ignore TERM", "sleep 50ms"),
-             "probe.readiness.timeout": "10s"}, placement=placement)
+        [],
+        {
+            "probe.readiness.exec": scripted_worker(f"tag {tag}", "daemonize-child ignore TERM", "sleep 50ms"),
+            "probe.readiness.timeout": "10s",
+        },
+        placement=placement,
+    )
     daemon.ready()
     assert [one for one in daemon.survivors() if tag in one.command]
     assert daemon.stop() == 0
@@ -265,7 +311,11 @@ def test_an_exec_probes_command_and_its_rest_are_gone_too(panelind, placement, t
 
 def test_the_workers_group_is_its_own(panelind):
     daemon = panelind(["dump-state state"])
-    dumped = json.loads(wait_until(lambda: (daemon.directory / "state").exists() and (daemon.directory / "state").read_text(), "the state"))
+    dumped = json.loads(
+        wait_until(
+            lambda: (daemon.directory / "state").exists() and (daemon.directory / "state").read_text(), "the state"
+        )
+    )
     leader = daemon.worker()
     assert dumped["pgid"] == dumped["pid"] == leader
     assert process_group(daemon.pid) != leader
@@ -274,16 +324,18 @@ def test_the_workers_group_is_its_own(panelind):
 
 def test_no_process_outlives_giving_up(panelind, placement):
     daemon = panelind(
-        ["daemonize-child ignore TERM", "child ignore TERM", "exit 1"], {**FAST, "restart.limit": 1},
-        placement=placement)
+        ["daemonize-child ignore TERM", "child ignore TERM", "exit 1"],
+        {**FAST, "restart.limit": 1},
+        placement=placement,
+    )
     assert daemon.wait() == 70
     assert daemon.survivors() == []
 
 
 def test_no_process_outlives_an_end_without_restarts(panelind, placement):
     daemon = panelind(
-        ["daemonize-child ignore TERM", "child ignore TERM", "exit 5"], {"restart.policy": "never"},
-        placement=placement)
+        ["daemonize-child ignore TERM", "child ignore TERM", "exit 5"], {"restart.policy": "never"}, placement=placement
+    )
     assert daemon.wait() == 5
     assert daemon.survivors() == []
     assert len(killed(daemon)) == 2
@@ -292,8 +344,10 @@ def test_no_process_outlives_an_end_without_restarts(panelind, placement):
 def test_a_mainpid_of_a_daemonized_worker_is_followed(panelind, placement):
     """The process that we started may leave: what it named is the worker from then on."""
     daemon = panelind(
-        ["mainpid-child", "notify READY=1", "sleep 300ms"], {**FAST, "probe.readiness.notify": True},
-        placement=placement)
+        ["mainpid-child", "notify READY=1", "sleep 300ms"],
+        {**FAST, "probe.readiness.notify": True},
+        placement=placement,
+    )
     leader = daemon.worker()
     daemon.ready()
     if placement is Placement.REFUSED:

@@ -81,8 +81,20 @@ class Daemon:
     base = {"platform": "local", "control.path": "none", "sidecar.listen": "none"}
 
     def __init__(
-        self, directory, steps=None, settings=None, *, command=None, arguments=(), config=True, environment=None,
-        placement=Placement.SUBREAPER, wrapper=(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, sidecar=False,
+        self,
+        directory,
+        steps=None,
+        settings=None,
+        *,
+        command=None,
+        arguments=(),
+        config=True,
+        environment=None,
+        placement=Placement.SUBREAPER,
+        wrapper=(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        sidecar=False,
         **options,
     ):
         self.directory = pathlib.Path(directory)
@@ -100,7 +112,9 @@ class Daemon:
         self.config = self.directory / "panelind.yaml"
         self.arguments = [*(["--config", self.config] if config else []), *arguments]
         self.environment = {
-            "PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": str(self.directory), "LANG": "C.UTF-8",
+            "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+            "HOME": str(self.directory),
+            "LANG": "C.UTF-8",
             "TEST_TAG": self.tag,
         }
         for name, value in (environment or {}).items():
@@ -244,8 +258,10 @@ class Daemon:
     def events(self, name=None, **fields):
         """panelind's own events with this name and these fields."""
         return [
-            record for record in self.records
-            if "event" in record and (name is None or record["event"] == name)
+            record
+            for record in self.records
+            if "event" in record
+            and (name is None or record["event"] == name)
             and all(record.get(key) == value for key, value in fields.items())
         ]
 
@@ -256,13 +272,17 @@ class Daemon:
     def wait_event(self, name, count=1, timeout=PATIENCE, **fields):
         """The `count`-th event of this name; fails at once if panelind has ended without."""
         return self._await(
-            lambda: self.events(name, **fields), count, timeout, f"event {name} {fields or ''} number {count}")
+            lambda: self.events(name, **fields), count, timeout, f"event {name} {fields or ''} number {count}"
+        )
 
     def wait_message(self, text, count=1, timeout=PATIENCE):
         """The `count`-th record of the worker's whose message is exactly this."""
         return self._await(
-            lambda: [r for r in self.records if "event" not in r and r.get("message") == text], count, timeout,
-            f"message {text!r} number {count}")
+            lambda: [r for r in self.records if "event" not in r and r.get("message") == text],
+            count,
+            timeout,
+            f"message {text!r} number {count}",
+        )
 
     def _await(self, find, count, timeout, what):
         end = time.monotonic() + timeout

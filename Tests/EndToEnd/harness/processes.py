@@ -29,7 +29,7 @@ def _stat(pid):
     if text is None:
         return None
     # The name in brackets may hold anything.
-    return text[text.rindex(b")") + 2:].decode().split()
+    return text[text.rindex(b")") + 2 :].decode().split()
 
 
 def all_pids():
