@@ -54,7 +54,9 @@ public struct AnswerHead: Sendable {
     private mutating func headEnd() -> Int? {
         var index = max(searched, 3)
         while index < bytes.count {
-            if bytes[index] == 0x0a && bytes[(index - 3)..<index].elementsEqual([0x0d, 0x0a, 0x0d]) { return index + 1 }
+            if bytes[index] == 0x0a && bytes[(index - 3)..<index].elementsEqual([0x0d, 0x0a, 0x0d]) {
+                return index + 1
+            }
             index += 1
         }
         searched = bytes.count

@@ -4,7 +4,8 @@
 
 /// Words that an error's own line has, in the order of how much they tell.
 private let telling = [
-    "Error: ", "Exception: ", "Error loading", "panic: ", "fatal: ", "error: ", "Error", "Exception", "error", "cannot ",
+    "Error: ", "Exception: ", "Error loading", "panic: ", "fatal: ", "error: ", "Error", "Exception", "error",
+    "cannot ",
     "not found", "No such",
 ]
 

@@ -93,7 +93,8 @@ public final class Daemon {
     private func announce(_ report: SettingsReport, _ settings: Settings, _ listening: Listening) {
         let listens = listening.serve.map { "\($0.address)" } ?? settings.serve.directPort.map { "port \($0)" }
         let sidecar = listening.sidecar.map { "\($0.address)" }
-        var message = "panelind \(panelindVersion) supervises \(settings.worker.command.map(\.description).joined(separator: " "))"
+        var message =
+            "panelind \(panelindVersion) supervises \(settings.worker.command.map(\.description).joined(separator: " "))"
         message += " (\(settings.serve.mode.rawValue) mode, \(settings.platform.rawValue))"
         if let listens { message += ", serving on \(listens)" }
         if let sidecar { message += ", health on \(sidecar)" }
@@ -156,7 +157,8 @@ public final class Daemon {
         guard let listener = performer.listening.sidecar else { return }
         do throws(HTTPServer.Failure) {
             let server = try HTTPServer(
-                descriptor: listener.descriptor, loop: loop, limits: .sidecar, responder: Sidecar(board: performer.board))
+                descriptor: listener.descriptor, loop: loop, limits: .sidecar,
+                responder: Sidecar(board: performer.board))
             sidecarServer = server
             let output = output
             server.start().whenFailure { error in
@@ -193,7 +195,9 @@ public final class Daemon {
                             message: "a notification of pid \(message.pid), which is no worker's, is ignored"))
                     continue
                 }
-                for assignment in message.assignments { take(assignment.key, assignment.value, generation, message.pid) }
+                for assignment in message.assignments {
+                    take(assignment.key, assignment.value, generation, message.pid)
+                }
             }
             if messages.count < NotifySocket.bound { return }
         }

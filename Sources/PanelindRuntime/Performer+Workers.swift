@@ -23,7 +23,7 @@ extension Performer {
         case .sweep(let signal, let sparingGroup):
             let pass = children.sweep(generation, signal: signal, skippingGroup: sparingGroup)
             tell(generation, .swept(left: pass.left, killed: signal == .kill ? pass.signalled : []))
-            // Those that died of the pass are reaped at their SIGCHLD.
+        // Those that died of the pass are reaped at their SIGCHLD.
         case .ask(let kind, let attempt, let probe): ask(generation, kind, attempt, probe)
         case .abandon(let kind, let attempt): abandon(generation, kind, attempt)
         case .forget: forget(generation)

@@ -146,7 +146,8 @@ private func hostAddress(_ name: String) -> String? {
         while let entry = next?.pointee {
             let size = socklen_t(text.count)
             if entry.ai_family == family,
-                getnameinfo(entry.ai_addr, entry.ai_addrlen, &text, size, nil, 0, NI_NUMERICHOST) == 0 {
+                getnameinfo(entry.ai_addr, entry.ai_addrlen, &text, size, nil, 0, NI_NUMERICHOST) == 0
+            {
                 return String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
             }
             next = entry.ai_next

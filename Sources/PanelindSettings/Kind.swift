@@ -73,12 +73,16 @@ extension Kind where Value == String {
     static let text = Kind.text("text", "text") { (text: String) throws(BadValue) -> String in
         if text.isEmpty { throw BadValue("empty; write a value") }
         return text
-    } show: { $0 }
+    } show: {
+        $0
+    }
 
     static let path = Kind.text("path", "a path") { (text: String) throws(BadValue) -> String in
         if text.isEmpty { throw BadValue("empty; write a path") }
         return text
-    } show: { $0 }
+    } show: {
+        $0
+    }
 
     /// A path of a URL as it stands in a request line, without a query (RFC 9112 section 3.2.1).
     static let requestPath = Kind.text("path", "a path such as /ready") { (text: String) throws(BadValue) -> String in
@@ -87,7 +91,9 @@ extension Kind where Value == String {
             throw BadValue("a query, a fragment, a space or a byte beyond ASCII; write a path such as /ready")
         }
         return text
-    } show: { $0 }
+    } show: {
+        $0
+    }
 }
 
 extension Kind where Value == Duration {
@@ -99,7 +105,9 @@ extension Kind where Value == Duration {
                 throw BadValue(least == .nanoseconds(1) ? "must be more than 0s" : "must be at least \(least.text)")
             }
             return duration
-        } show: { $0.text }
+        } show: {
+            $0.text
+        }
     }
 
     /// More than nothing.
@@ -110,7 +118,9 @@ extension Kind where Value == Int {
     static func integer(_ range: ClosedRange<Int>) -> Kind {
         .text("number", "a number") { (text: String) throws(BadValue) -> Int in
             try parseInteger(text, range)
-        } show: { "\($0)" }
+        } show: {
+            "\($0)"
+        }
     }
 
     static func size(_ range: ClosedRange<Int>) -> Kind {
@@ -120,7 +130,9 @@ extension Kind where Value == Int {
                 throw BadValue("out of range; write \(sizeText(range.lowerBound)) to \(sizeText(range.upperBound))")
             }
             return size
-        } show: { sizeText($0) }
+        } show: {
+            sizeText($0)
+        }
     }
 }
 
@@ -128,7 +140,9 @@ extension Kind where Value == Double {
     static func decimal(_ range: ClosedRange<Double>) -> Kind {
         .text("number", "a number") { (text: String) throws(BadValue) -> Double in
             try parseDecimal(text, range)
-        } show: { decimalText($0) }
+        } show: {
+            decimalText($0)
+        }
     }
 }
 
@@ -137,7 +151,9 @@ extension Kind where Value == Bool {
     static let yes = Kind.text("`true`", "true") { (text: String) throws(BadValue) -> Bool in
         guard text == "true" else { throw BadValue("only true says something here; write true, or remove it") }
         return true
-    } show: { "\($0)" }
+    } show: {
+        "\($0)"
+    }
 }
 
 extension Kind where Value: RawRepresentable & CaseIterable, Value.RawValue == String {
@@ -261,7 +277,9 @@ extension Kind where Value == ListenAddress {
     static func address(systemd: Bool, unix: Bool = true) -> Kind {
         .text("address", "an address such as 0.0.0.0:8080") { (text: String) throws(BadValue) -> ListenAddress in
             try parseAddress(text, systemd: systemd, unix: unix)
-        } show: { $0.description }
+        } show: {
+            $0.description
+        }
     }
 }
 

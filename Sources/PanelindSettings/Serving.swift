@@ -89,7 +89,8 @@ extension Resolver {
         guard case .list(let items) = node.content else { return node }
         let changed = items.map { item in
             if case .map(let entries) = item.content, entries.count == 1, let entry = entries.first,
-                entry.value.isAbsent, Settings.Placeholder(rawValue: entry.key) != nil {
+                entry.value.isAbsent, Settings.Placeholder(rawValue: entry.key) != nil
+            {
                 return Node(.scalar("{\(entry.key)}", quoted: true), at: item.mark)
             }
             return item
@@ -136,9 +137,11 @@ extension Resolver {
             report(Table.upstream, "worker.command has \(first), which says where the worker serves; remove one")
         }
         let implied: (ServeMode, String) =
-            isFront ? (.front, "from \(shown.first ?? "") in worker.command")
-            : isSocket ? (.socket, "from {fd} in worker.command")
-            : hasUpstream ? (.front, "from serve.upstream") : (.direct, "no placeholder in worker.command")
+            isFront
+            ? (.front, "from \(shown.first ?? "") in worker.command")
+            : isSocket
+                ? (.socket, "from {fd} in worker.command")
+                : hasUpstream ? (.front, "from serve.upstream") : (.direct, "no placeholder in worker.command")
         let mode = value(Table.mode, else: implied.0, note: implied.1)
         guard shown.count < 2, isGiven(Table.mode), mode != implied.0 else { return mode }
         switch mode {
@@ -195,7 +198,8 @@ extension Resolver {
         let before = problems.count
         let address = value(Table.listen)
         if problems.count > before, let text = given[Table.listen.key]?.node.text, text.contains("${PORT"),
-            let port = environment["PORT"] {
+            let port = environment["PORT"]
+        {
             report(Table.listen, "PORT is \"\(shortened(port))\" in the environment; set it to a port")
         }
         if case .systemd(let name) = address, problems.count == before {
@@ -271,7 +275,8 @@ extension Resolver {
         }
         // A taken default gives way on local.
         if let listen = sidecar.listen, !(sidecar.isDefault && platform == .local),
-            let why = world.bindProblem(listen) {
+            let why = world.bindProblem(listen)
+        {
             report(Table.sidecar, "it cannot be bound: \(why); write a free port, or none", kind: .cannotBind)
         }
     }

@@ -172,12 +172,13 @@ extension Settings {
         case .socket:
             // A question through the shared socket could be answered by the other generation.
             let probes = [probe.startup, probe.readiness].compactMap { $0 }
-            return !probes.isEmpty && probes.allSatisfy { probe in
-                switch probe.method {
-                case .notify, .descriptor, .exec, .log: true
-                case .http, .tcp: false
+            return !probes.isEmpty
+                && probes.allSatisfy { probe in
+                    switch probe.method {
+                    case .notify, .descriptor, .exec, .log: true
+                    case .http, .tcp: false
+                    }
                 }
-            }
         }
     }
 

@@ -128,7 +128,8 @@ struct Sources {
         guard setting?.mayBeStructured ?? true, isFlow else { return Node(text: text) }
         let yaml = parseYaml(text)
         for problem in yaml.problems {
-            let why = "\(problem.message) (column \(problem.mark.column)); write YAML flow such as "
+            let why =
+                "\(problem.message) (column \(problem.mark.column)); write YAML flow such as "
                 + (setting?.example ?? "{KEY: VALUE}")
             problems.append(SettingsProblem(key, text, why, origin))
         }

@@ -123,8 +123,10 @@ final class Worker {
             hear(number)
         case .recordSignals(let path):
             recordFile = path
-            for number in Int32(1)...31 where ![SIGKILL, SIGSTOP, SIGCHLD, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGCONT]
-                .contains(number) { hear(number) }
+            for number in Int32(1)...31
+            where ![SIGKILL, SIGSTOP, SIGCHLD, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGCONT]
+                .contains(number)
+            { hear(number) }
             hear(SIGCONT)
         case .listen(let address): server.listen(address)
         case .stopListening: server.stopListening()

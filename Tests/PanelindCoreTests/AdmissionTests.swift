@@ -2,8 +2,9 @@
 //  Requests on the front: held, forwarded, retried, refused, drained, cut.
 //  Pure: the clock is an argument. Read Front.swift and Sources/PanelindCore/Admission.swift first.
 
-@testable import PanelindCore
 import Testing
+
+@testable import PanelindCore
 
 @Suite("Admission")
 struct AdmissionTests {

@@ -2,8 +2,9 @@
 //  The front on a bench: requests in, what became of them kept, time moved by hand.
 //  Read before AdmissionTests.swift.
 
-@testable import PanelindCore
 import Testing
+
+@testable import PanelindCore
 
 /// A front, its clock, and what became of every request.
 struct Front {

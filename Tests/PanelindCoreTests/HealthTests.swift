@@ -2,8 +2,9 @@
 //  What /health and /ready say in every state, where requests go, and when systemd hears of it.
 //  Read Machine.swift and Setups.swift first.
 
-@testable import PanelindCore
 import Testing
+
+@testable import PanelindCore
 
 @Suite("Health and routes")
 struct HealthTests {

@@ -2,8 +2,9 @@
 //  The supervisor on a bench: events in, actions kept, time moved by hand.
 //  Read before every other file of these tests.
 
-@testable import PanelindCore
 import Testing
+
+@testable import PanelindCore
 
 /// Swift Testing has a type of this name too.
 typealias ExitStatus = PanelindCore.ExitStatus

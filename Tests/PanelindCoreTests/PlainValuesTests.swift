@@ -2,8 +2,9 @@
 //  How durations, signals, ends, rules and steps are written.
 //  Names of settings are those of CONTRACT section 2.
 
-@testable import PanelindCore
 import Testing
+
+@testable import PanelindCore
 
 @Suite("Plain values")
 struct PlainValuesTests {

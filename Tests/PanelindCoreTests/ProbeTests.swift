@@ -2,8 +2,9 @@
 //  One probe: when it is asked, how long it may take, and what its answers amount to.
 //  Read Machine.swift first; what readiness makes of it is in ReadinessTests.swift.
 
-@testable import PanelindCore
 import Testing
+
+@testable import PanelindCore
 
 @Suite("Probes")
 struct ProbeTests {

@@ -2,8 +2,9 @@
 //  What makes a worker ready or unready, who decides, and in which order the sources count (CONTRACT section 4).
 //  Schedules and verdicts of single probes are in ProbeTests.swift. Read Machine.swift first.
 
-@testable import PanelindCore
 import Testing
+
+@testable import PanelindCore
 
 @Suite("Readiness")
 struct ReadinessTests {

@@ -2,8 +2,9 @@
 //  Two generations: reloads that overlap, fail, are cut short or refused; restarts in every state.
 //  Read Machine.swift and Setups.swift first.
 
-@testable import PanelindCore
 import Testing
+
+@testable import PanelindCore
 
 @Suite("Reloads and restarts")
 struct ReloadTests {

@@ -2,8 +2,9 @@
 //  What follows an end: gaps, jitter, resets, limits, policies, permanent codes, first starts.
 //  Times are those of the machine's clock. Read Machine.swift first.
 
-@testable import PanelindCore
 import Testing
+
+@testable import PanelindCore
 
 @Suite("Restarts")
 struct RestartTests {

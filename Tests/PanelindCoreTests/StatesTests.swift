@@ -2,8 +2,9 @@
 //  Every place of the machine crossed with every kind of event: the next state, and what is asked for.
 //  The expected rows are in StateTable*.swift. Read Setups.swift first.
 
-@testable import PanelindCore
 import Testing
+
+@testable import PanelindCore
 
 @Suite("States and events")
 struct StatesTests {

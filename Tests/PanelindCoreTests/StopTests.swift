@@ -2,8 +2,9 @@
 //  A stop is one absolute deadline: its division, its signals, its early ends, in every state.
 //  Read Machine.swift and Setups.swift first.
 
-@testable import PanelindCore
 import Testing
+
+@testable import PanelindCore
 
 @Suite("Stops")
 struct StopTests {

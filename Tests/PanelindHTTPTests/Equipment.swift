@@ -181,9 +181,10 @@ final class Client {
         var count = 0
         while let end = rest.firstRange(of: "\r\n\r\n") {
             let head = rest[..<end.lowerBound]
-            let length = head.split(separator: "\r\n").compactMap { line in
-                line.hasPrefix("Content-Length: ") ? Int(line.dropFirst(16)) : nil
-            }.first ?? 0
+            let length =
+                head.split(separator: "\r\n").compactMap { line in
+                    line.hasPrefix("Content-Length: ") ? Int(line.dropFirst(16)) : nil
+                }.first ?? 0
             let body = rest[end.upperBound...]
             guard body.utf8.count >= length else { return count }
             rest = body.dropFirst(length)

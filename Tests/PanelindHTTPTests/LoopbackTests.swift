@@ -60,8 +60,9 @@ private func raiseOpenFiles(to wanted: UInt) -> UInt {
             #expect(EmbeddedConnection.statuses(answers) == targets.map { $0 == "/x" ? 404 : 200 })
         } else {
             let expected = targets.map { "GET \($0)" }
-            #expect(answers.split(separator: "HTTP/1.1 200 OK").compactMap { $0.split(separator: "\r\n").last }
-                .map(String.init) == expected)
+            #expect(
+                answers.split(separator: "HTTP/1.1 200 OK").compactMap { $0.split(separator: "\r\n").last }
+                    .map(String.init) == expected)
         }
         try server.stop()
     }

@@ -34,11 +34,18 @@ struct LinesTests {
     @Test(
         "the line that says why is found among the last ones",
         arguments: [
-            (["Traceback (most recent call last):", "  File \"a.py\"", "ModuleNotFoundError: No module named 'x'", ""],
-                "ModuleNotFoundError: No module named 'x'"),
+            (
+                [
+                    "Traceback (most recent call last):", "  File \"a.py\"", "ModuleNotFoundError: No module named 'x'",
+                    "",
+                ],
+                "ModuleNotFoundError: No module named 'x'"
+            ),
             (["starting", "  boom  ", ""], "boom"),
-            (["ERROR:    Error loading ASGI app. Could not import module \"api\".", "bye"],
-                "ERROR:    Error loading ASGI app. Could not import module \"api\"."),
+            (
+                ["ERROR:    Error loading ASGI app. Could not import module \"api\".", "bye"],
+                "ERROR:    Error loading ASGI app. Could not import module \"api\"."
+            ),
             (["sh: 1: uvicornn: not found"], "sh: 1: uvicornn: not found"),
         ])
     func tellingLines(_ lines: [String], _ found: String) { #expect(tellingLine(lines, orLast: true) == found) }

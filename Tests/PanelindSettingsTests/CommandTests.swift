@@ -118,9 +118,11 @@ import Testing
                     + "write the command itself, or exec before it"
             ),
             (["/bin/sh", "-c", "cd /app && exec uvicorn api:app"], [], nil),
-            (["/bin/sh", "-ec", "exec a; b"], [],
-             "worker.command: /bin/sh -c without exec keeps a shell between panelind and the worker; "
-                + "write the command itself, or exec before it"),
+            (
+                ["/bin/sh", "-ec", "exec a; b"], [],
+                "worker.command: /bin/sh -c without exec keeps a shell between panelind and the worker; "
+                    + "write the command itself, or exec before it"
+            ),
             (["/bin/sh", "script.sh"], [], nil),
             (
                 ["uvicorn", "--reload"], [],

@@ -113,11 +113,14 @@ import Testing
     }
 
     /// `make reference` writes them anew.
-    @Test("etc/panelind.yaml and docs/settings.md are what the table says", arguments: ["etc/panelind.yaml", "docs/settings.md"])
+    @Test(
+        "etc/panelind.yaml and docs/settings.md are what the table says",
+        arguments: ["etc/panelind.yaml", "docs/settings.md"])
     func generated(path: String) throws {
         let text =
             path.hasSuffix(".md")
-            ? "# Settings\n\nMade from the table in Sources/PanelindSettings by `make reference`.\n\n" + settingsMarkdown()
+            ? "# Settings\n\nMade from the table in Sources/PanelindSettings by `make reference`.\n\n"
+                + settingsMarkdown()
             : settingsTemplate()
         let root = #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
         if getenv("UPDATE_REFERENCE") != nil {
@@ -174,13 +177,14 @@ import Testing
         name.sin_family = sa_family_t(AF_INET)
         name.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
         var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-        let port: Int = withUnsafeMutablePointer(to: &name) { pointer in
-            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
-                guard bind(fd, address, size) == 0, listen(fd, 1) == 0 else { return 0 }
-                getsockname(fd, address, &size)
-                return 1
-            }
-        } == 1 ? Int(in_port_t(bigEndian: name.sin_port)) : 0
+        let port: Int =
+            withUnsafeMutablePointer(to: &name) { pointer in
+                pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+                    guard bind(fd, address, size) == 0, listen(fd, 1) == 0 else { return 0 }
+                    getsockname(fd, address, &size)
+                    return 1
+                }
+            } == 1 ? Int(in_port_t(bigEndian: name.sin_port)) : 0
         try #require(port > 0)
         let address = ListenAddress.tcp(host: "127.0.0.1", port: port)
         #expect(World.real.bindProblem(address) == "Address already in use")
