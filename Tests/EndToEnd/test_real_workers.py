@@ -211,6 +211,8 @@ def test_gunicorn_on_a_shared_socket(serve):
         [tool("gunicorn"), "wsgi:app", "-w", "2"], {"serve.mode": "socket", "serve.listen": f"127.0.0.1:{port}"})
     daemon.ready()
     os.kill(daemon.worker(), signal.SIGKILL)
+    # Its orphaned workers would still take a request into their grave.
+    daemon.wait_event("worker_started", generation=2)
     assert http(port, "/", timeout=30).status == 200
     daemon.ready(generation=2)
     # Its workers, too, are those of the second one.
