@@ -6,7 +6,7 @@ SHELL := /bin/bash
 BUILD := .build/release
 PORT ?= 8080
 SEED ?= 42
-SEEDS ?= 2000
+JOBS ?= 4
 
 .PHONY: reference help setup build run test unit end-to-end agent-test simulate check bench format lint clean
 
@@ -34,7 +34,7 @@ agent-test:
 
 end-to-end: build
 	@scripts/setup end-to-end
-	@.venv/end-to-end/bin/python -m pytest -q Tests/EndToEnd $(ARGS)
+	@.venv/end-to-end/bin/python -m pytest -q -n $(JOBS) Tests/EndToEnd $(ARGS)
 
 simulate: setup  ## replay one seed of the simulation: make simulate SEED=42
 	@scripts/build release panelind-sim
