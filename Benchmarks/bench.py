@@ -408,7 +408,8 @@ def gates(results: dict[str, list[dict]]) -> list[dict]:
                 what = f"{'json' if name == 'panelind' else 'text'}, {size}-byte writes"
                 judge(f"log lines lost ({what})", ours["lost"], 0, 0)
                 judge(f"log throughput / s6-log's ({what})", ratio(ours, row("log_relay", "s6-log", write_bytes=size), "MBps"), 1, 2, True)
-                judge(f"log peak RSS growth ({what})", (ours["peak_kib"] - (idle["peak_kib"] if idle else 0)) / 1024, 8, 8, unit=" MiB")
+                if idle:
+                    judge(f"log peak RSS growth ({what})", (ours["peak_kib"] - idle["peak_kib"]) / 1024, 8, 8, unit=" MiB")
     return rows
 
 

@@ -65,7 +65,7 @@ public struct RestartPolicy: Sendable {
         if failures == 1, ending.readyFor >= Self.stableAfter {
             return .restart(after: .zero, .firstFailureAfterReady(ending.readyFor))
         }
-        let delay = backoff(settings)
+        let delay = backoff(settings, hadProcess: ending.status != nil)
         return .restart(after: delay, .backoff(failures: failures, delay: delay))
     }
 
@@ -76,7 +76,7 @@ public struct RestartPolicy: Sendable {
     }
 
     /// min(delay * factor^(n-1), maxDelay) +- jitter.
-    private mutating func backoff(_ settings: RestartSettings) -> Duration {
+    private mutating func backoff(_ settings: RestartSettings, hadProcess: Bool) -> Duration {
         var seconds = settings.delay.seconds
         let ceiling = settings.maxDelay.seconds
         for _ in 1..<failures {
@@ -85,7 +85,8 @@ public struct RestartPolicy: Sendable {
         }
         seconds = min(seconds, ceiling)
         let spread = (random.fraction() * 2 - 1) * settings.jitter
-        // Never quite nothing: a start that fails at once, without a process, must leave a turn to everything else.
-        return max(.milliseconds(1), .nanoseconds(Int64(seconds * (1 + spread) * 1e9)))
+        // Never quite nothing for a start that failed without a process: it must leave a turn to everything else.
+        let least: Duration = hadProcess ? .zero : .milliseconds(1)
+        return max(least, .nanoseconds(Int64(seconds * (1 + spread) * 1e9)))
     }
 }

@@ -66,7 +66,7 @@ struct Engine: ~Copyable {
         let mayRead = out.mayRead(now)
         polls[0] = pollfd(fd: queue.commandsWaiting.reader, events: Int16(POLLIN), revents: 0)
         polls[1] = pollfd(fd: out.bytes.isWaiting ? out.bytes.pollDescriptor : -1, events: Int16(POLLOUT), revents: 0)
-        if pace.naps, sourceCount > 0, mayRead {
+        if pace.napsNow, sourceCount > 0, mayRead {
             // Many small writes: a millisecond lets the pipe fill, and one read takes what a hundred would.
             poll(polls, 2, 1)
             polls[0].revents = 0
@@ -227,9 +227,13 @@ struct Engine: ~Copyable {
 
 /// Whether small reads follow each other so fast that it pays to let the pipe fill.
 struct Pace {
-    private(set) var naps = false
+    private var naps = false
+    private var wasFull = false
     private var quick = 0
     private var last: Int64 = 0
+
+    /// Whether to wait for the pipe to fill; not while it still holds what one read could not take.
+    var napsNow: Bool { naps && !wasFull }
 
     /// Notes one turn: bytes read, whether a read was as large as it could be.
     mutating func note(amount: Int, isFull: Bool, now: Int64) {
@@ -241,6 +245,7 @@ struct Pace {
         } else {
             quick = 0
         }
+        wasFull = isFull
         last = now
     }
 }

@@ -89,7 +89,9 @@ extension Performer {
             output.log(
                 OwnRecord(
                     .notice, event: "clock_gap",
-                    message: "panelind did not run for \(gap.rounded.text): CPU freeze, suspension or overload",
+                    message: gap == .zero
+                        ? "panelind was continued (SIGCONT): probes and watchdogs begin anew"
+                        : "panelind did not run for \(gap.rounded.text): CPU freeze, suspension or overload",
                     fields: [Field("gap_seconds", .double(gap.seconds))]))
         case .panelindStopped(let code):
             output.log(

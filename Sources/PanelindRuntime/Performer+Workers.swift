@@ -162,8 +162,10 @@ extension Performer {
     private func enqueue(_ event: ChildEvent) {
         switch event {
         case .leaderExited(let generation, let status, let use):
-            let before = kept[generation]?.oomKills
-            let killedByKernel = before.map { (oom.kills() ?? 0) > $0 } ?? false
+            var killedByKernel = false
+            if case .signal(.kill, _) = status, let before = kept[generation]?.oomKills {
+                killedByKernel = (oom.kills() ?? 0) > before
+            }
             tell(generation, .exited(status, use, oom: killedByKernel))
         case .probeExited(let generation, let id, let status): commandEnded(generation, id, status)
         case .orphanReaped:

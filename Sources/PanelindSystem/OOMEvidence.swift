@@ -44,11 +44,24 @@ public struct OOMEvidence: Hashable, Sendable {
         return files
     }
 
+    /// Read at every start of a worker: bytes, no strings.
     private static func kills(in path: String) -> UInt64? {
-        for line in (readText(path, limit: 4096) ?? "").split(separator: "\n") {
-            let words = line.split(separator: " ")
-            if words.count == 2, words[0] == "oom_kill" { return UInt64(words[1]) }
+        let descriptor = open(path, O_RDONLY | O_NOCTTY | O_CLOEXEC)
+        guard descriptor >= 0 else { return nil }
+        defer { close(descriptor) }
+        return withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 1) { buffer in
+            let count = read(descriptor, buffer.baseAddress, buffer.count)
+            guard count > 0 else { return nil }
+            for line in buffer[..<count].split(separator: UInt8(ascii: "\n")) where line.starts(with: "oom_kill ".utf8)
+            {
+                var value: UInt64 = 0
+                for byte in line.dropFirst(9) {
+                    guard (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) else { return nil }
+                    value = value &* 10 &+ UInt64(byte - UInt8(ascii: "0"))
+                }
+                return value
+            }
+            return nil
         }
-        return nil
     }
 }
