@@ -34,15 +34,13 @@ public final class Daemon {
     /// - Returns: only where nothing could be started: what to print, and the exit code of CONTRACT section 3.
     public static func run(_ request: SettingsRequest) -> (message: String, code: Int32) {
         Descriptors.ensureStandard()
-        let report = loadSettings(request, .current, .real)
+        let surroundings = Surroundings.current
+        let report = loadSettings(request, surroundings, .real).refusingTheFront()
         guard let settings = report.settings else { return (report.errorText(), report.runExitCode) }
         let listening: Listening
         switch Listening.open(settings) {
         case .success(let opened): listening = opened
         case .failure(let error): return ("\(error)\n", 71)
-        }
-        if settings.serve.mode == .front {
-            return ("cannot use serve.mode=front: this version has no front; use {fd} or no placeholder\n", 78)
         }
         let output: Output
         do {
@@ -55,7 +53,8 @@ public final class Daemon {
         do { signals = try SignalSource() } catch { return ("cannot watch signals: \(error)\n", 71) }
         let group = MultiThreadedEventLoopGroup.self
         group.withCurrentThreadAsEventLoop { loop in
-            let daemon = Daemon(request, report, settings, listening, output, signals, loop)
+            let daemon = Daemon(
+                request, report, settings, surroundings.environment, listening, output, signals, loop)
             daemon.start(loop)
             // The daemon lives as long as the process: `exit` is the machine's last action.
             _ = Unmanaged.passRetained(daemon)
@@ -64,8 +63,9 @@ public final class Daemon {
     }
 
     private init(
-        _ request: SettingsRequest, _ report: SettingsReport, _ settings: Settings, _ listening: Listening,
-        _ output: Output, _ signals: SignalSource, _ loop: any EventLoop
+        _ request: SettingsRequest, _ report: SettingsReport, _ settings: Settings,
+        _ environment: [String: String], _ listening: Listening, _ output: Output, _ signals: SignalSource,
+        _ loop: any EventLoop
     ) {
         self.request = request
         self.output = output
@@ -78,7 +78,6 @@ public final class Daemon {
         machine.adoptsOrphans = children.adoptsOrphans
         let seed = UInt64(bitPattern: startedAt.nanoseconds) ^ UInt64(getpid()) << 32
         driver = Driver(Supervisor(machine, seed: seed), clock: Clock.now)
-        let environment = Surroundings.current.environment
         let board = HealthBoard(
             version: panelindVersion, revision: environment["K_REVISION"], startedAt: startedAt, clock: Clock.now)
         performer = Performer(
@@ -150,7 +149,23 @@ public final class Daemon {
                 for reply in output.takeReplies() { take(reply) }
                 turn()
             })
+        watchForStarts(loop)
         startSidecar(loop)
+    }
+
+    /// From here on a start waits for one look at the descriptors: a byte in a pipe of our own comes behind them.
+    private func watchForStarts(_ loop: any EventLoop) {
+        guard case .success(let pipe) = Pipes.makePipe() else { return }
+        let (reading, writing) = pipe.release()
+        watches.append(
+            Watch(reading, loop: loop) { [unowned self] _ in
+                performer.runWaitingStarts()
+                turn()
+            })
+        performer.lookAround = {
+            var byte: UInt8 = 0
+            _ = write(writing, &byte, 1)
+        }
     }
 
     private func startSidecar(_ loop: any EventLoop) {
@@ -227,7 +242,7 @@ public final class Daemon {
 
     /// SIGHUP: the configuration is read again; a bad one changes nothing.
     func reload() {
-        let report = loadSettings(request, .current, .real)
+        let report = loadSettings(request, .current, .real).refusingTheFront()
         func reject(_ why: String) {
             output.log(
                 OwnRecord(

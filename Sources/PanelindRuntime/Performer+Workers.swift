@@ -13,7 +13,7 @@ extension Performer {
     func perform(_ action: WorkerAction, of generation: Generation, at now: Instant) {
         switch action {
         case .prepare(let revision): prepare(generation, revision)
-        case .spawn(let revision): spawn(generation, revision)
+        case .spawn(let revision): startSoon(generation, revision)
         case .signal(let signal, let target):
             if terminalHasInterrupted {
                 terminalHasInterrupted = false
@@ -54,6 +54,20 @@ extension Performer {
                 generation,
                 .prepareFailed(StartFailure(.noProcess, "cannot start worker: no thread to read secrets: \(failure)")))
         }
+    }
+
+    /// A start holds the loop for as long as the kernel needs for it: whoever asks /ready meanwhile would wait to hear of
+    /// the death before it. So what waits on the descriptors is answered first; it costs one turn of the loop.
+    private func startSoon(_ generation: Generation, _ revision: Int) {
+        guard let lookAround else { return spawn(generation, revision) }
+        waitingStarts.append { [unowned self] in spawn(generation, revision) }
+        if waitingStarts.count == 1 { lookAround() }
+    }
+
+    func runWaitingStarts() {
+        let starts = waitingStarts
+        waitingStarts = []
+        for start in starts { start() }
     }
 
     private func spawn(_ generation: Generation, _ revision: Int) {

@@ -50,6 +50,10 @@ final class Performer: ActionPerformer {
     var nextCommand = 0
     /// Ctrl-C reached the worker by the terminal already: it is not repeated (CONTRACT section 2, worker.stdin).
     var terminalHasInterrupted = false
+    /// Starts that wait until the loop has looked at its descriptors once more.
+    var waitingStarts: [() -> Void] = []
+    /// Set by the daemon: makes the loop look at its descriptors, then `runWaitingStarts`. Nil: there is no loop yet.
+    var lookAround: (() -> Void)?
     /// Set by the daemon: removes what must not outlive the process, and ends it.
     var end: (Int32) -> Never = { code in Glibc.exit(code) }
     unowned let driver: Driver

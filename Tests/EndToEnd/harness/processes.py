@@ -3,6 +3,7 @@
 # Zombies are no survivors: they only wait to be reaped.
 
 import os
+import time
 from dataclasses import dataclass
 
 
@@ -73,8 +74,15 @@ def command_line(pid):
 
 
 def environment_of(pid):
-    """Its environment when it was started, as a dictionary of bytes."""
-    text = _read(f"/proc/{pid}/environ") or b""
+    """Its environment when it was started, as a dictionary of bytes.
+
+    A process that the kernel has just given its new program shows none for a moment: then it is asked again.
+    """
+    for _ in range(100):
+        text = _read(f"/proc/{pid}/environ") or b""
+        if text or not is_alive(pid):
+            break
+        time.sleep(0.01)
     return dict(entry.split(b"=", 1) for entry in text.split(b"\0") if b"=" in entry)
 
 
