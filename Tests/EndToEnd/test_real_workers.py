@@ -308,6 +308,9 @@ def test_nginx_s_workers_do_not_outlive_its_master(panelind, nginx, placement):
     assert not [pid for pid in old if is_alive(pid)]
     assert http(port, "/").status == 200
     assert "port_in_use" not in {one["cause"] for one in daemon.events("worker_exited")}
+    # Also so that this test leaves nothing: without a stop, nginx's workers would outlive a killed panelind.
+    assert daemon.stop() == 0
+    assert not accepts(port)
 
 
 def test_redis_by_its_notifications(panelind, tmp_path):
