@@ -6,7 +6,7 @@
 public struct Admission: Sendable {
     /// How many held requests one step lets go; the rest follow in the next, so that other events come between.
     static let releaseBatch = 64
-    /// A worker that lost a request and is still routed to after so long is alive: nobody else will come for it.
+    /// A worker that lost a request and is still routed to after so long is alive: it gets the request once more.
     static let deathNotice: Duration = .milliseconds(250)
 
     private struct Request: Hashable, Sendable {
@@ -17,6 +17,8 @@ public struct Admission: Sendable {
         var heldSince: Instant
         /// The worker that has it, or that lost it.
         var worker: Generation?
+        /// Since when its worker may be dead.
+        var lostAt: Instant?
         var isHeld = false
         var isTouched = false
         var isAnswered = false
@@ -108,13 +110,19 @@ public struct Admission: Sendable {
 
     /// The worker left it without a whole answer. A connection that was kept open and turned out to be closed is not
     /// that: the front asks again on a fresh one.
-    public mutating func lost(_ id: RequestID, at now: Instant) -> [AdmissionAction] {
+    ///
+    /// - Parameter unsent: no byte of it can have reached the worker: it did not accept the connection. Any request
+    ///   may then be made as if for the first time.
+    public mutating func lost(_ id: RequestID, unsent: Bool = false, at now: Instant) -> [AdmissionAction] {
         guard var request = requests[id], !request.isHeld, let worker = request.worker else { return [] }
         var out: [AdmissionAction] = []
-        if request.canRetry, !request.isTouched {
+        if request.canRetry || unsent, !request.isTouched {
             count(request, worker, -1)
-            request.canRetry = false
-            request.heldSince = now
+            if !unsent {
+                request.canRetry = false
+                request.heldSince = now
+            }
+            request.lostAt = now
             requests[id] = request
             if let next = freeWorker(for: id) {
                 forward(id, to: next, &out)
@@ -187,10 +195,15 @@ public struct Admission: Sendable {
         // First whoever can still be served: a late timer is no reason to refuse.
         release(at: now, &out)
         for id in retries + queue {
-            guard let until = giveUpAt(id), until <= now else { continue }
-            let isWithLoser = routed != nil && routed == requests[id]?.worker
-            end(id, isWithLoser ? .fail(id) : .refuse(id, .holdOver, retryAfter: .seconds(1)), &out)
+            guard let until = giveUpAt(id), until <= now, let request = requests[id] else { continue }
+            if routed != nil, request.worker == routed, request.heldSince + settings.hold > now {
+                // Alive after all: one of several processes of the worker died, or it closes connections.
+                requests[id]?.worker = nil
+            } else {
+                end(id, .refuse(id, .holdOver, retryAfter: .seconds(1)), &out)
+            }
         }
+        release(at: now, &out)
         return out
     }
 
@@ -211,8 +224,9 @@ public struct Admission: Sendable {
     /// When it has waited long enough.
     private func giveUpAt(_ id: RequestID) -> Instant? {
         guard let request = requests[id] else { return nil }
-        let isWithLoser = routed != nil && request.worker == routed
-        return request.heldSince + (isWithLoser ? min(Self.deathNotice, settings.hold) : settings.hold)
+        let end = request.heldSince + settings.hold
+        guard let lostAt = request.lostAt, routed != nil, request.worker == routed else { return end }
+        return min(lostAt + Self.deathNotice, end)
     }
 
     /// Lets go who can, in order, a batch at a time.

@@ -67,6 +67,9 @@ public final class ConnectionDeadlines {
         lists = Wait.allCases.map { List(limit: limits[$0]) }
     }
 
+    /// Changes the limit of a class, for waits that begin from now on; nil: they do not end by themselves.
+    public func setLimit(_ wait: Wait, _ limit: TimeAmount?) { lists[wait.rawValue].limit = limit }
+
     /// Enters a connection that starts to wait now.
     public func add(_ owner: any DeadlineOwner, wait: Wait) -> Entry {
         let entry = Entry(owner: owner, wait: wait, now: loop.now)

@@ -44,9 +44,9 @@ final class HTTPConnection: ChannelInboundHandler, DeadlineOwner {
     /// The last answer is written: once it is out, the connection ends.
     private var isEnding = false
 
-    init(server: HTTPServer, answersOnce: Bool) {
+    init(server: HTTPServer, responder: any Responder, answersOnce: Bool) {
         self.server = server
-        responder = server.responder
+        self.responder = responder
         limits = server.limits
         self.answersOnce = answersOnce
     }

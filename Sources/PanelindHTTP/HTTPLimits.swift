@@ -3,6 +3,7 @@
 //  Read before HTTPServer.swift.
 
 import Glibc
+import NIOCore
 import NIOHTTP1
 import PanelindCore
 
@@ -24,8 +25,12 @@ public struct HTTPLimits: Sendable, Hashable {
     public var extraConnections: Int = 64
     /// An idle connection younger than this is not closed to make room: its first request may be under way.
     public var evictableAfter: Duration = .milliseconds(100)
-    /// Size of the receive buffer of one connection, in bytes.
+    /// Descriptors that one connection may need: its own, and one to the worker.
+    public var descriptorsPerConnection: Int = 1
+    /// Largest receive buffer of one connection, in bytes; it begins at 2 KiB and grows with what comes.
     public var receiveBytes: Int = 4096
+    /// Bytes written but not taken by the kernel, from which on a connection counts as slow.
+    public var writeHigh: Int = 16 * 1024
     /// From the first byte of a head to its last.
     public var headTime: Duration = .seconds(15)
     /// Between two requests, or before the first; nil: for ever.
@@ -57,6 +62,13 @@ public struct HTTPLimits: Sendable, Hashable {
         return configuration
     }
 
+    /// What each connection reads into. An idle one keeps its buffer: it should be small.
+    var receiveAllocator: any RecvByteBufferAllocator {
+        receiveBytes <= 4096
+            ? FixedSizeRecvByteBufferAllocator(capacity: receiveBytes)
+            : AdaptiveRecvByteBufferAllocator(minimum: 1024, initial: 2048, maximum: receiveBytes)
+    }
+
     /// How many connections fit: `connections`, or fewer where descriptors are short.
     ///
     /// - Parameter reserve: descriptors kept for everything else.
@@ -66,7 +78,7 @@ public struct HTTPLimits: Sendable, Hashable {
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return connections }
         let soft = Int(clamping: limit.rlim_cur)
         // A small table is shared half and half rather than refused outright.
-        let room = max(soft - reserve - extraConnections, soft / 2, 8)
+        let room = max(soft - reserve - extraConnections, soft / 2, 8) / descriptorsPerConnection
         return min(connections, room)
     }
 }

@@ -29,8 +29,10 @@ public final class HTTPServer {
     /// Connections closed unanswered for want of room.
     public private(set) var refused = 0
 
-    let responder: any Responder
-    let deadlines: ConnectionDeadlines
+    /// The register of the open connections.
+    public let deadlines: ConnectionDeadlines
+    /// Makes the handler of a new connection; true for one beyond the limit, which is answered and not kept.
+    private let makeConnection: (HTTPServer, Bool) -> any ChannelHandler
     private let loop: any EventLoop
     private let descriptor: NIOBSDSocket.Handle
     private let capacity: Int
@@ -44,9 +46,19 @@ public final class HTTPServer {
     ///     non-blocking and close-on-exec here.
     ///   - loop: the loop of the calling thread.
     /// - Errors: `Failure` where the descriptor cannot be duplicated.
-    public init(
+    public convenience init(
         descriptor: NIOBSDSocket.Handle, loop: any EventLoop, limits: HTTPLimits = HTTPLimits(),
         responder: any Responder
+    ) throws(Failure) {
+        try self.init(descriptor: descriptor, loop: loop, limits: limits) { server, answersOnce in
+            HTTPConnection(server: server, responder: responder, answersOnce: answersOnce)
+        }
+    }
+
+    /// The same for connections of another kind: their handler is made for each, and must enter and leave `deadlines`.
+    public init(
+        descriptor: NIOBSDSocket.Handle, loop: any EventLoop, limits: HTTPLimits,
+        makeConnection: @escaping (HTTPServer, _ answersOnce: Bool) -> any ChannelHandler
     ) throws(Failure) {
         let copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 3)
         guard copy >= 0 else {
@@ -58,7 +70,7 @@ public final class HTTPServer {
         self.descriptor = copy
         self.loop = loop
         self.limits = limits
-        self.responder = responder
+        self.makeConnection = makeConnection
         port = Self.port(of: copy)
         capacity = limits.connectionsThatFit()
         deadlines = ConnectionDeadlines(loop: loop, limits: limits.waits)
@@ -69,7 +81,7 @@ public final class HTTPServer {
         descriptor = -1
         self.loop = loop
         self.limits = limits
-        self.responder = responder
+        makeConnection = { HTTPConnection(server: $0, responder: responder, answersOnce: $1) }
         port = nil
         capacity = limits.connections
         deadlines = ConnectionDeadlines(loop: loop, limits: limits.waits)
@@ -93,11 +105,10 @@ public final class HTTPServer {
             .childChannelOption(.autoRead, value: false)
             .childChannelOption(.allowRemoteHalfClosure, value: true)
             .childChannelOption(.maxMessagesPerRead, value: 1)
+            .childChannelOption(.recvAllocator, value: limits.receiveAllocator)
             .childChannelOption(
-                .recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: limits.receiveBytes)
-            )
-            .childChannelOption(
-                .writeBufferWaterMark, value: ChannelOptions.Types.WriteBufferWaterMark(low: 4096, high: 16384)
+                .writeBufferWaterMark,
+                value: ChannelOptions.Types.WriteBufferWaterMark(low: limits.writeHigh / 4, high: limits.writeHigh)
             )
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture { try bound.value.setUp(channel) }
@@ -132,8 +143,7 @@ public final class HTTPServer {
             }
         }
         accepted += 1
-        let connection = HTTPConnection(server: self, answersOnce: answersOnce)
-        try channel.pipeline.syncOperations.addHandler(connection)
+        try channel.pipeline.syncOperations.addHandler(makeConnection(self, answersOnce))
     }
 
     private var evictableAge: TimeAmount { .nanoseconds(limits.evictableAfter.nanoseconds) }

@@ -32,7 +32,7 @@ struct Front {
     mutating func post() -> RequestID { get(canRetry: false) }
 
     mutating func route(_ route: Route) { note(admission.take(route, at: now)) }
-    mutating func lose(_ id: RequestID) { note(admission.lost(id, at: now)) }
+    mutating func lose(_ id: RequestID, unsent: Bool = false) { note(admission.lost(id, unsent: unsent, at: now)) }
     mutating func end(_ id: RequestID) { note(admission.ended(id, at: now)) }
     mutating func answer(_ id: RequestID, _ part: AnswerPart) { note(admission.answered(id, part, at: now)) }
 
