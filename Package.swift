@@ -39,9 +39,19 @@ let package = Package(
             ],
             swiftSettings: strict),
         .target(
+            name: "PanelindFront",
+            dependencies: [
+                "PanelindCore", "PanelindHTTP",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+            ],
+            swiftSettings: strict),
+        .target(
             name: "PanelindRuntime",
             dependencies: [
                 "PanelindCore", "PanelindSettings", "PanelindSystem", "PanelindOutput", "PanelindHTTP",
+                "PanelindFront",
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
             ],

@@ -67,6 +67,19 @@ static int close_listed(unsigned first, unsigned last) {
     return bytes < 0 ? -1 : 0;
 }
 
+// The soft limit of descriptors before it was raised; 0: it was not.
+static rlim_t raised_from = 0;
+
+void panelind_raise_descriptors(uint64_t most) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    rlim_t wanted = limit.rlim_max < most ? limit.rlim_max : (rlim_t)most;
+    if (limit.rlim_cur >= wanted) return;
+    rlim_t before = limit.rlim_cur;
+    limit.rlim_cur = wanted;
+    if (setrlimit(RLIMIT_NOFILE, &limit) == 0) raised_from = before;
+}
+
 // By the descriptors that could exist: slow where the limit is a million, but it needs nothing of the kernel.
 static void close_counted(unsigned first, unsigned last) {
     struct rlimit limit;
@@ -143,6 +156,14 @@ static int child(void *argument) {
     }
 
     if (request->new_process_group && setpgid(0, 0) != 0) fail(request, PANELIND_STEP_GROUP, 0);
+    // Ours was raised: programs that select(2) must not inherit it. A worker's own setting comes after.
+    if (raised_from != 0) {
+        struct rlimit limit;
+        if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+            limit.rlim_cur = raised_from;
+            setrlimit(RLIMIT_NOFILE, &limit);
+        }
+    }
     for (size_t i = 0; i < request->limit_count; i++) {
         struct rlimit limit = {request->limits[i].value, request->limits[i].value};
         if (setrlimit((__rlimit_resource_t)request->limits[i].resource, &limit) != 0)

@@ -6,6 +6,9 @@
 public struct RequestID: Hashable, Comparable, Sendable {
     public var number: UInt64
 
+    /// Makes an ordinal; those of requests begin at 1.
+    public init(number: UInt64) { self.number = number }
+
     public static func < (a: RequestID, b: RequestID) -> Bool { a.number < b.number }
 }
 

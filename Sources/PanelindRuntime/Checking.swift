@@ -11,7 +11,7 @@ public typealias RunRequest = SettingsRequest
 
 /// Loads the settings as `run` would, and tries every port; starts nothing and keeps nothing open.
 public func checkSettings(_ request: RunRequest) -> SettingsReport {
-    var report = loadSettings(request, .current, .real).refusingTheFront()
+    var report = loadSettings(request, .current, .real)
     guard let settings = report.settings else { return report }
     switch Listening.open(settings) {
     case .success(let listening):
@@ -23,20 +23,6 @@ public func checkSettings(_ request: RunRequest) -> SettingsReport {
         report.problems.append(SettingsProblem(message: "\(error)"))
     }
     return report
-}
-
-extension SettingsReport {
-    /// What this version cannot do yet is an error in `check` as in `run`.
-    func refusingTheFront() -> SettingsReport {
-        guard settings?.serve.mode == .front else { return self }
-        var report = self
-        report.settings = nil
-        report.problems.append(
-            SettingsProblem(
-                message: "cannot use serve.mode=front: this version has no front; use {fd} or no placeholder",
-                key: "serve.mode"))
-        return report
-    }
 }
 
 /// One GET: a line for standard error, if there is something to say, and the exit code 0, 1 or 64.

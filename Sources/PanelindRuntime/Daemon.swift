@@ -6,6 +6,7 @@ import Glibc
 import NIOCore
 import NIOPosix
 import PanelindCore
+import PanelindFront
 import PanelindHTTP
 import PanelindOutput
 import PanelindSettings
@@ -35,8 +36,9 @@ public final class Daemon {
     public static func run(_ request: SettingsRequest) -> (message: String, code: Int32) {
         Descriptors.ensureStandard()
         let surroundings = Surroundings.current
-        let report = loadSettings(request, surroundings, .real).refusingTheFront()
+        let report = loadSettings(request, surroundings, .real)
         guard let settings = report.settings else { return (report.errorText(), report.runExitCode) }
+        if settings.serve.mode == .front { Descriptors.raiseLimit() }
         let listening: Listening
         switch Listening.open(settings) {
         case .success(let opened): listening = opened
@@ -86,6 +88,7 @@ public final class Daemon {
             notifyPath: notifySocket?.path, environment: environment, settings: settings, startedAt: startedAt)
         driver.performer = performer
         announce(report, settings, listening)
+        makeFront(settings, listening, board, loop)
     }
 
     /// The first record, and what is worth knowing before anything happens.
@@ -150,6 +153,7 @@ public final class Daemon {
                 turn()
             })
         watchForStarts(loop)
+        startFront()
         startSidecar(loop)
     }
 
@@ -242,7 +246,7 @@ public final class Daemon {
 
     /// SIGHUP: the configuration is read again; a bad one changes nothing.
     func reload() {
-        let report = loadSettings(request, .current, .real).refusingTheFront()
+        let report = loadSettings(request, .current, .real)
         func reject(_ why: String) {
             output.log(
                 OwnRecord(
@@ -268,6 +272,8 @@ public final class Daemon {
     /// The machine's last action. What was made in the file system goes first.
     private func end(_ code: Int32) -> Never {
         sidecarServer?.close()
+        performer.front?.close()
+        performer.removeSockets()
         performer.listening.serve?.close()
         performer.listening.sidecar?.close()
         notifySocket?.remove()

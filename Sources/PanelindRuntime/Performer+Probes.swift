@@ -16,7 +16,7 @@ extension Performer {
         case .exec(let command):
             run(command, generation, kind, attempt, settings)
         case .http, .tcp:
-            guard let target = target(probe, settings) else {
+            guard let target = target(probe, settings, generation) else {
                 return tell(generation, .answered(kind, attempt: attempt, .failed("there is no address to ask")))
             }
             let question = prober.ask(target) { [unowned self] outcome in
@@ -96,13 +96,13 @@ extension Performer {
 
     /// Where a probe asks (CONTRACT section 2): a full URL, or a path at the worker's own address.
     private func target(
-        _ probe: ProbeSettings, _ settings: Settings
+        _ probe: ProbeSettings, _ settings: Settings, _ generation: Generation
     ) -> ProbeTarget? {
         do throws(ProbeTarget.Invalid) {
             switch probe.method {
             case .http(let text):
                 if text.hasPrefix("/") {
-                    switch ownAddress(settings) {
+                    switch ownAddress(settings, generation) {
                     case .unix(let path):
                         return try .http(unix: path, path: text, passesBelow500: probe.passesBelow500)
                     case .tcp(let host, let port):
@@ -120,7 +120,7 @@ extension Performer {
             case .tcp(let text):
                 let address: PanelindSettings.ListenAddress
                 if text.isEmpty {
-                    address = ownAddress(settings)
+                    address = ownAddress(settings, generation)
                 } else if let colon = text.lastIndex(of: ":"), let port = Int(text[text.index(after: colon)...]) {
                     var host = String(text[..<colon])
                     if host.hasPrefix("["), host.hasSuffix("]") { host = String(host.dropFirst().dropLast()) }
@@ -142,10 +142,10 @@ extension Performer {
     }
 
     /// The worker's own address: the upstream, the shared socket, or 127.0.0.1:$PORT.
-    private func ownAddress(_ settings: Settings) -> PanelindSettings.ListenAddress {
+    private func ownAddress(_ settings: Settings, _ generation: Generation) -> PanelindSettings.ListenAddress {
         switch settings.serve.mode {
         case .front:
-            return settings.serve.upstream ?? .systemd(nil)
+            return kept[generation]?.upstream ?? .systemd(nil)
         case .socket:
             guard let address = listening.serve?.address else { return .systemd(nil) }
             switch address {

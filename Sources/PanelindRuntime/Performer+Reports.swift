@@ -3,6 +3,7 @@
 //  Read after Performer.swift.
 
 import PanelindCore
+import PanelindFront
 import PanelindOutput
 
 extension Performer {
@@ -80,6 +81,9 @@ extension Performer {
                     .info, event: "reload_begin", message: "reload: worker \(generation) is to take over",
                     fields: [number(generation)]))
         case .reloadEnd(let generation, let failure):
+            if failure == nil, let settings = settings[driver.supervisor.settings.revision] {
+                front?.use(FrontSettings(settings))
+            }
             output.log(
                 OwnRecord(
                     failure == nil ? .info : .error, event: "reload_end",

@@ -77,8 +77,11 @@ extension Performer {
         keep.oomKills = oom.kills()
         kept[generation] = keep
         guard let settings = settings[revision] else { return }
-        let launch = Launch(
+        var launch = Launch(
             settings: settings, environment: environment, secrets: secrets, notifyPath: notifyPath)
+        if settings.serve.mode == .front, let failure = choosePlace(generation, &launch) {
+            return tell(generation, .spawnFailed(failure))
+        }
         var request: SpawnRequest
         switch launch.request() {
         case .success(let made): request = made
@@ -190,6 +193,7 @@ extension Performer {
     private func forget(_ generation: Generation) {
         if let keep = kept.removeValue(forKey: generation) {
             keep.readyWatch?.close()
+            closePlace(generation, keep)
             let inUse = Set(kept.values.map(\.revision)).union([revision, driver.supervisor.settings.revision])
             settings = settings.filter { inUse.contains($0.key) }
         }

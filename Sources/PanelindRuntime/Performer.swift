@@ -5,6 +5,7 @@
 import Glibc
 import NIOCore
 import PanelindCore
+import PanelindFront
 import PanelindHTTP
 import PanelindOutput
 import PanelindSettings
@@ -23,6 +24,8 @@ final class Performer: ActionPerformer {
         var attempts: [ProbeKind: Attempt] = [:]
         /// The reading end of `probe.*.fd`.
         var readyWatch: Watch?
+        /// Where it serves in front mode.
+        var upstream: PanelindSettings.ListenAddress?
         /// Its last STATUS=.
         var status: String?
     }
@@ -47,6 +50,10 @@ final class Performer: ActionPerformer {
     var settings: [Int: Settings]
     var revision = 0
     var kept: [Generation: Kept] = [:]
+    /// In front mode.
+    var front: Front?
+    /// Where workers make their sockets, by the user they drop to.
+    var socketDirectories: [UInt32?: PrivateDirectory] = [:]
     var nextCommand = 0
     /// Ctrl-C reached the worker by the terminal already: it is not repeated (CONTRACT section 2, worker.stdin).
     var terminalHasInterrupted = false
@@ -86,7 +93,7 @@ final class Performer: ActionPerformer {
         case .flush: output.flush(by: now + .seconds(3600))
         case .suspendSelf: SignalSource.suspendSelf()
         case .exit(let code): end(code)
-        case .front: break  // No front in direct and socket mode: the kernel's queue holds.
+        case .front(let action): front?.perform(action)  // In direct and socket mode the kernel's queue holds.
         case .notify: break  // systemd is told by a later part.
         }
     }

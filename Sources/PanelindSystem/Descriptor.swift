@@ -60,6 +60,10 @@ public enum Descriptors {
         }
     }
 
+    /// Raises our soft limit towards the hard one (getrlimit(2)): a front needs two for each request. Children start
+    /// with the limit of before.
+    public static func raiseLimit(to most: UInt64 = 16384) { panelind_raise_descriptors(most) }
+
     /// Waits until one is readable or the time is over (poll(2)): true when readable or at its end.
     public static func waitReadable(_ number: Int32, for limit: Duration) -> Bool {
         var entry = pollfd(fd: number, events: Int16(POLLIN), revents: 0)

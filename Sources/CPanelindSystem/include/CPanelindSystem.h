@@ -84,6 +84,10 @@ struct panelind_spawn {
 // Returns its pid, or -1 with step and error set; then nothing is left to reap. `*pidfd` is -1 where there is none.
 pid_t panelind_spawn(struct panelind_spawn *request, int *pidfd);
 
+// Raises the soft limit of descriptors towards the hard one, at most to `most` (setrlimit(2)); every child starts
+// with the limit of before. Where it cannot be raised it stays.
+void panelind_raise_descriptors(uint64_t most);
+
 // How one child ended, and what it used.
 struct panelind_exit {
     int32_t pid;

@@ -1,0 +1,168 @@
+//  UpstreamPool.swift
+//  Connections to workers: made when needed, kept for three seconds, given to one request at a time.
+//  One that may be dead is not given: a look at its socket comes first. Read UpstreamConnection.swift next.
+
+import Glibc
+import NIOCore
+import NIOPosix
+import PanelindCore
+import PanelindHTTP
+
+/// The register of connections to workers; on the loop's thread only.
+final class UpstreamPool {
+    /// Below the shortest keep-alive of the usual workers (uvicorn's is 5 s).
+    private static let idleTime: TimeAmount = .seconds(3)
+    /// A worker that neither answers nor says `100 Continue` for so long gets the body.
+    private static let continueTime: TimeAmount = .seconds(3)
+    /// A unix socket's queue is full: asked again so often, every 10 ms.
+    private static let queueTries = 100
+
+    let deadlines: ConnectionDeadlines
+    private unowned let front: Front
+    private var addresses: [Generation: UpstreamAddress] = [:]
+    /// The one used last is last, and taken first.
+    private var idle: [Generation: [UpstreamConnection]] = [:]
+
+    init(front: Front) {
+        self.front = front
+        deadlines = ConnectionDeadlines(
+            loop: front.loop, limits: [.idle: Self.idleTime, .head: Self.continueTime])
+        use(front.settings)
+    }
+
+    func use(_ settings: FrontSettings) {
+        deadlines.setLimit(.answer, settings.responseTimeout.map { .nanoseconds($0.nanoseconds) })
+    }
+
+    func open(_ generation: Generation, at address: UpstreamAddress) { addresses[generation] = address }
+
+    func forget(_ generation: Generation) {
+        addresses[generation] = nil
+        for connection in idle.removeValue(forKey: generation) ?? [] { connection.close() }
+    }
+
+    /// Closes what is idle; of all generations, or of all but one.
+    func dropIdle(except kept: Generation? = nil) {
+        for (generation, connections) in idle where generation != kept {
+            idle[generation] = nil
+            for connection in connections { connection.close() }
+        }
+    }
+
+    /// Gives the transaction a connection, now or later; `unreachable` where there is none to be had.
+    func connect(_ transaction: Transaction, to generation: Generation, fresh: Bool) {
+        while !fresh, let connection = idle[generation]?.popLast() {
+            if connection.isUsable {
+                connection.isReused = true
+                return transaction.attach(connection)
+            }
+            connection.close()
+        }
+        switch addresses[generation] {
+        case nil: transaction.unreachable(ECONNREFUSED)
+        case .unix(let path): connectUnix(transaction, generation, path, triesLeft: Self.queueTries)
+        case .tcp(let address): connectTCP(transaction, generation, address)
+        }
+    }
+
+    /// A request is over and the connection in order: it may serve the next.
+    func give(_ connection: UpstreamConnection) {
+        guard addresses[connection.generation] != nil, isRouted(connection.generation) else {
+            return connection.close()
+        }
+        connection.rest()
+        idle[connection.generation, default: []].append(connection)
+    }
+
+    /// It closed while it was idle.
+    func remove(_ connection: UpstreamConnection) {
+        guard let place = idle[connection.generation]?.firstIndex(where: { $0 === connection }) else { return }
+        idle[connection.generation]?.remove(at: place)
+    }
+
+    private func isRouted(_ generation: Generation) -> Bool {
+        switch front.admission.route {
+        case .forward(generation), .lastCall(generation): true
+        case .forward, .lastCall, .hold, .refuse: false
+        }
+    }
+
+    // MARK: connecting
+
+    /// connect(2) on a unix socket says yes or no at once.
+    private func connectUnix(_ transaction: Transaction, _ generation: Generation, _ path: String, triesLeft: Int) {
+        guard transaction.isConnecting(to: generation) else { return }
+        let descriptor = socket(
+            AF_UNIX, CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
+        guard descriptor >= 0 else { return noDescriptor(transaction) }
+        guard Self.connect(descriptor, path) else {
+            let error = errno
+            Glibc.close(descriptor)
+            guard error == EAGAIN, triesLeft > 0 else { return transaction.unreachable(error) }
+            front.loop.assumeIsolatedUnsafeUnchecked().scheduleTask(in: .milliseconds(10)) { [weak self] in
+                self?.connectUnix(transaction, generation, path, triesLeft: triesLeft - 1)
+            }
+            return
+        }
+        let connection = UpstreamConnection(
+            pool: self, generation: generation, descriptor: descriptor, transaction: transaction)
+        finish(bootstrap(connection).withConnectedSocket(descriptor), connection)
+    }
+
+    private func connectTCP(_ transaction: Transaction, _ generation: Generation, _ address: SocketAddress) {
+        let connection = UpstreamConnection(
+            pool: self, generation: generation, descriptor: nil, transaction: transaction)
+        finish(
+            bootstrap(connection).channelOption(.socketOption(.tcp_nodelay), value: 1)
+                .connectTimeout(.seconds(5)).connect(to: address),
+            connection)
+    }
+
+    /// Descriptors ran out: an idle connection makes room for one, else the request waits as for a dead worker.
+    private func noDescriptor(_ transaction: Transaction) {
+        dropIdle()
+        transaction.unreachable(EMFILE)
+    }
+
+    private func bootstrap(_ connection: UpstreamConnection) -> ClientBootstrap {
+        let bound = NIOLoopBound(connection, eventLoop: front.loop)
+        return ClientBootstrap(group: front.loop)
+            .channelOption(.autoRead, value: false)
+            .channelOption(.allowRemoteHalfClosure, value: true)
+            .channelOption(.maxMessagesPerRead, value: 1)
+            .channelOption(
+                .recvAllocator, value: AdaptiveRecvByteBufferAllocator(minimum: 1024, initial: 2048, maximum: 65536)
+            )
+            .channelOption(
+                .writeBufferWaterMark,
+                value: ChannelOptions.Types.WriteBufferWaterMark(low: 32 * 1024, high: 128 * 1024)
+            )
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(bound.value)
+                }
+            }
+    }
+
+    private func finish(_ future: EventLoopFuture<any Channel>, _ connection: UpstreamConnection) {
+        future.assumeIsolatedUnsafeUnchecked().whenFailure { error in
+            connection.connectFailed((error as? IOError)?.errnoCode ?? ETIMEDOUT)
+        }
+    }
+
+    private static func connect(_ descriptor: CInt, _ path: String) -> Bool {
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        let bytes = Array(path.utf8)
+        guard bytes.count < MemoryLayout.size(ofValue: address.sun_path) else {
+            errno = ENAMETOOLONG
+            return false
+        }
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
+        return withUnsafePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) == 0
+            }
+        }
+    }
+}
