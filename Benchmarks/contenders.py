@@ -75,7 +75,7 @@ for init in (["tini", "-s", "--"], ["dumb-init"], ["catatonit", "--"]):
 
 
 @adapter("panelind", floor="0 ms", health="/ready", kinds="start footprint restart ready health "
-         "crash sockets log shutdown churn")
+         "proxy crash sockets front log shutdown churn")
 def panelind(job, log_format="json"):
     """Direct mode, unless a port to listen on (front) or a listener to pass on (socket) is given."""
     argv, probe = list(job.argv), {}
@@ -86,7 +86,7 @@ def panelind(job, log_format="json"):
         argv = [arg.replace("fd:3", "fd:{fd}") for arg in argv]
     elif job.port and job.worker_port and not job.checks:
         serve = {"mode": "front", "listen": f"127.0.0.1:{job.port}",
-                 "upstream": f"127.0.0.1:{job.worker_port}"}
+                 "upstream": f"127.0.0.1:{job.worker_port}", "bodyLimit": "none"}
     elif job.checks:
         probe = {"readiness": {"tcp": f"127.0.0.1:{job.worker_port}", "period": "10ms"}}
     sidecar = f"127.0.0.1:{job.port}" if job.port and serve["mode"] == "direct" else "none"

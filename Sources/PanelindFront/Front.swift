@@ -115,8 +115,14 @@ public final class Front {
     /// Tells where a generation serves; before it is routed.
     public func open(_ generation: Generation, at address: UpstreamAddress) { upstreams.open(generation, at: address) }
 
-    /// The generation is gone.
-    public func forget(_ generation: Generation) { upstreams.forget(generation) }
+    /// The generation is gone, and with it whatever it had: a socket that somebody holds open would never say so.
+    public func forget(_ generation: Generation) {
+        upstreams.forget(generation)
+        for transaction in transactions.values where transaction.isWith(generation) {
+            transaction.upstreamLost()
+            transaction.client.settle(active: true)
+        }
+    }
 
     /// A reload changed the settings; connections that wait already keep the limits of their waits.
     public func use(_ settings: FrontSettings) {

@@ -116,6 +116,9 @@ final class Transaction {
         !isOver && upstream == nil && self.generation == generation
     }
 
+    /// It was sent to this generation and has no whole answer.
+    func isWith(_ generation: Generation) -> Bool { !isOver && self.generation == generation && upstream != nil }
+
     func attach(_ connection: UpstreamConnection) {
         guard isConnecting(to: connection.generation) else { return connection.close() }
         upstream = connection
