@@ -195,7 +195,10 @@ public struct Admission: Sendable {
         // First whoever can still be served: a late timer is no reason to refuse.
         release(at: now, &out)
         for id in retries + queue {
-            guard let until = giveUpAt(id), until <= now, let request = requests[id] else { continue }
+            // Whom the batch alone kept back goes with the next.
+            guard let until = giveUpAt(id), until <= now, freeWorker(for: id) == nil, let request = requests[id] else {
+                continue
+            }
             if routed != nil, request.worker == routed, request.heldSince + settings.hold > now {
                 // Alive after all: one of several processes of the worker died, or it closes connections.
                 requests[id]?.worker = nil

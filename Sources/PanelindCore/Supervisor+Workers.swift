@@ -253,7 +253,8 @@ extension Supervisor {
             return .refuse(.draining, retryAfter: .seconds(1))
         case .starting, .unready: return .hold
         case .backoff:
-            if case .backoff(let until) = pause, until - now > settings.hold, current == nil {
+            // From the death on, not from the empty tree: who waits meanwhile waits in vain.
+            if case .backoff(let until) = pause, until - now > settings.hold {
                 return .refuse(.workerBackoff, retryAfter: until - now)
             }
             return .hold

@@ -85,8 +85,12 @@ public struct Supervisor: Sendable {
     /// When `time` is due, or nil if nothing will happen by itself.
     public var deadline: Instant? {
         var pauseEnds: Instant?
-        if case .backoff(let until) = pause, current == nil, !startIsBlocked {
-            if case .refuse = route { pauseEnds = until - settings.hold } else { pauseEnds = until }
+        if case .backoff(let until) = pause {
+            if case .refuse(.workerBackoff, _) = route {
+                pauseEnds = until - settings.hold
+            } else if current == nil, !startIsBlocked {
+                pauseEnds = until
+            }
         }
         var flushEnds: Instant?
         if case .flushing(let until, _) = end { flushEnds = until }

@@ -16,7 +16,9 @@ extension Checker {
                 require(mayPublish, .publishedFirst, at: step.at, "a snapshot follows another action")
                 publish(new, at: step.at)
             case .notify: break
-            case .front(.reportDrain), .front(.cut), .front(.dropIdle): mayPublish = false
+            case .front(let action):
+                mayPublish = false
+                note(action, step)
             case .worker(let generation, let action):
                 mayPublish = false
                 judge(action, for: generation, step, kernel)
@@ -56,11 +58,16 @@ extension Checker {
         case .signal(let signal, _):
             switch step.event {
             case .operator(.pass), .operator(.suspend), .operator(.resume): break
-            default: records[i].isLeaving = true
+            default:
+                judgeSignal(generation, i, step)
+                records[i].isLeaving = true
             }
             if signal == .kill { records[i].killedAt = records[i].killedAt ?? step.at }
         case .sweep(let signal, let sparingGroup):
             records[i].isLeaving = true
+            require(
+                signal != .kill || sparingGroup || records[i].isCut || records[i].exitHandled, .cutFirst, at: step.at,
+                "\(generation) is killed and its clients were not told")
             if signal == .kill, !sparingGroup { records[i].killedInStep = steps }
             if signal == .kill { records[i].killedAt = records[i].killedAt ?? step.at }
         case .ask(let kind, let attempt, _):
@@ -253,6 +260,7 @@ extension Checker {
             deadline != nil || mustCome || step.to == .ready || step.to == .unready
                 || (step.to == .failed && !someIsLeft && policyCode == nil), .wayOut, at: now,
             "nothing is due in \(step.to)")
+        judgeFront(step)
         let isReady = snapshot?.isReady ?? false
         require(!isReady || someIsReady, .readyIsTrue, at: now, "/ready is 200 and no worker is known to be ready")
         switch route {

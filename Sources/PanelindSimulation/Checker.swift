@@ -13,6 +13,10 @@ public final class Checker {
         var isSpawned = false
         var exitHandled = false
         var isForgotten = false
+        /// A stop signal, or KILL, was sent.
+        var isSignalled = false
+        var isDrainAsked = false
+        var isCut = false
         var isLeftBehind = false
         /// It was told to leave.
         var isLeaving = false
@@ -58,6 +62,8 @@ public final class Checker {
     var thawedAt = Instant.zero
     var snapshot: HealthSnapshot?
     var route = Route.hold
+    /// Who served when the stop began, and until when it goes on with that.
+    var draining: (worker: Generation, until: Instant)?
     var notBefore: Instant?
     var failures = 0
     var unplanned = 0
@@ -129,6 +135,7 @@ public final class Checker {
             guard stopAt == nil else { return }
             stopAt = step.at
             stopBudget = settings.stop.budget
+            beginDrain(at: step.at)
         case .operator(.reload(let new)):
             offered = new
             configurations[new.revision] = new

@@ -1,57 +1,75 @@
 //  Client.swift
-//  The clients of a simulated front: requests and streams in flight to each generation, by the published route.
-//  They know whether a request would have succeeded. Read before World.swift.
+//  One client of a simulated front: what it asks for, how its worker answers, how patient it is.
+//  Drawn by a generator of its own, so that the clients of a seed do not depend on its faults. Read before Front.swift.
 
 import PanelindCore
 
-/// What the clients see, and what they have in flight.
-struct Clients {
-    /// What was published last.
-    var route = Route.hold
-    var snapshot: HealthSnapshot?
-    /// Requests in flight, by generation.
-    private var plain: [Generation: Int] = [:]
-    private var streams: [Generation: Int] = [:]
-    /// Generations of which the front was asked to report the drain.
-    private var reporting: Set<Generation> = []
-    private var saidOnlyStreams: Set<Generation> = []
+/// One request and the answer that it would get.
+public struct Client: Sendable {
+    /// What a worker does with it besides answering.
+    public enum Trouble: Sendable {
+        case none
+        /// The worker takes it, and closes the connection.
+        case dropped
+        /// The worker dies of it.
+        case deadly
+    }
 
-    /// Where a request that is sent now goes, or nil where it is held or refused.
-    var target: Generation? {
-        switch route {
-        case .forward(let generation), .lastCall(let generation): generation
-        case .hold, .refuse: nil
+    /// GET, HEAD or OPTIONS without a body.
+    public var canRetry = true
+    /// Of its head.
+    public var bytes = 400
+    /// What its answer turns out to be.
+    public var kind = TrafficKind.plain
+    /// From the worker's taking it to the head of the answer.
+    public var headAfter: Duration = .milliseconds(5)
+    /// An interim answer comes half way.
+    public var hasInterim = false
+    /// From the head to the end.
+    public var lasts: Duration = .zero
+    /// It goes away after so long, whatever it was told; nil: it waits for its outcome.
+    public var leavesAfter: Duration?
+    public var trouble = Trouble.none
+
+    /// Makes a quick GET.
+    public init() {}
+
+    /// Draws a client; a calm one has no trouble.
+    static func draw(_ random: inout RandomNumbers, isCalm: Bool) -> Client {
+        var it = Client()
+        switch random.below(100) {
+        case 0..<55: break
+        case 55..<85: it.canRetry = false
+        case 85..<94: it.kind = .stream
+        default: it.kind = .tunnel
         }
-    }
-
-    mutating func begin(_ generation: Generation, isStream: Bool) {
-        if isStream { streams[generation, default: 0] += 1 } else { plain[generation, default: 0] += 1 }
-    }
-
-    mutating func end(_ generation: Generation, isStream: Bool) {
-        if isStream {
-            streams[generation] = max(0, streams[generation, default: 0] - 1)
-        } else {
-            plain[generation] = max(0, plain[generation, default: 0] - 1)
+        it.bytes = random.pick(300, 2000, 60_000)
+        it.headAfter = random.duration(random.pick(0...5, 1...50, 50...8000))
+        it.hasInterim = random.chance(50)
+        if it.kind != .plain {
+            it.lasts = random.duration(random.pick(1000...20_000, 20_000...60_000, 600_000...600_000))
+        } else if random.chance(350) {
+            it.lasts = random.duration(1...4000)
         }
-    }
-
-    /// Its connections are gone: it died, or the front cut them.
-    mutating func drop(_ generation: Generation) {
-        plain[generation] = nil
-        streams[generation] = nil
-    }
-
-    mutating func report(_ generation: Generation) { reporting.insert(generation) }
-
-    /// The edges that are true now and were not told yet.
-    mutating func news(of generation: Generation) -> FrontEvent? {
-        guard reporting.contains(generation), plain[generation, default: 0] == 0 else { return nil }
-        if streams[generation, default: 0] == 0 {
-            reporting.remove(generation)
-            return .drained(generation)
+        if random.chance(150) { it.leavesAfter = random.duration(random.pick(0...300, 0...12_000)) }
+        guard !isCalm else { return it }
+        switch random.below(250) {
+        case 0...2: it.trouble = .dropped
+        case 3: it.trouble = .deadly
+        default: break
         }
-        guard saidOnlyStreams.insert(generation).inserted else { return nil }
-        return .onlyStreamsLeft(generation)
+        return it
+    }
+}
+
+extension AdmissionSettings {
+    /// Draws bounds small enough to be met.
+    static func draw(_ random: inout RandomNumbers, hold: Duration) -> AdmissionSettings {
+        var it = AdmissionSettings()
+        it.hold = hold
+        it.heldRequests = random.pick(128, 2, 10, 300)
+        it.heldBytes = random.pick(8 << 20, 8 << 20, 100_000)
+        it.concurrency = random.pick(1000, 1, 4, 30)
+        return it
     }
 }

@@ -43,6 +43,8 @@ public struct FaultPlan: Sendable {
     public var wishes: [(at: Duration, wish: Wish)] = []
     /// The mean time between two requests of the clients; nil: none come.
     public var traffic: Duration?
+    /// What the front bounds, by the revision of the settings; the defaults where none is listed.
+    public var admissions: [Int: AdmissionSettings] = [:]
     /// How long faults go on.
     public var safety: Duration = .seconds(60)
     /// Whether a liveness phase follows: faults stop, the worker has to become ready, then the stop has to end.
@@ -50,6 +52,13 @@ public struct FaultPlan: Sendable {
 
     /// Makes a plan without faults.
     public init(seed: UInt64) { self.seed = seed }
+
+    /// What the front bounds under these settings.
+    func admission(of settings: SupervisorSettings) -> AdmissionSettings {
+        var it = admissions[settings.revision] ?? AdmissionSettings()
+        it.hold = settings.hold
+        return it
+    }
 
     /// Draws the plan of a seed.
     public static func draw(seed: UInt64) -> FaultPlan {
@@ -71,6 +80,9 @@ public struct FaultPlan: Sendable {
         plan.answers.timerLate = random.pick(0, 1, 8)
         if random.chance(600) { plan.traffic = random.duration(random.pick(50...300, 500...3000)) }
         plan.wishes = Platform.drawWishes(&random, of: plan.settings, until: plan.safety)
+        for revision in 0...plan.wishes.count where random.chance(600) {
+            plan.admissions[revision] = AdmissionSettings.draw(&random, hold: plan.settings.hold)
+        }
         return plan
     }
 

@@ -43,6 +43,8 @@ public struct Behaviour: Sendable {
     public var pingsUntil: Duration?
     /// It falls into uninterruptible sleep after so long; zero lasting: for ever.
     public var sleeps: (after: Duration, lasts: Duration)?
+    /// It accepts no connection of the front's, though it may answer its probes.
+    public var refuses = false
     /// Its descendants.
     public var children: [Child] = []
 
@@ -90,6 +92,7 @@ public struct Behaviour: Sendable {
         if random.chance(80) {
             it.sleeps = (random.duration(0...40_000), random.chance(400) ? .zero : random.duration(10...15_000))
         }
+        it.refuses = random.chance(40)
         while random.chance(400), it.children.count < 5 {
             var child = Child(after: random.duration(0...3000))
             child.isInGroup = random.chance(600)
@@ -114,12 +117,14 @@ enum ScriptStep {
     case fork(Behaviour.Child)
     /// It was told to stop, and has done so.
     case stopped(ExitStatus)
+    /// It answers a request.
+    case answer(RequestID, attempt: Int, UpstreamNews)
 
     /// Left out once the world is healed.
     var isFault: Bool {
         switch self {
         case .end, .hang(true), .flap, .say, .sleep, .fork: true
-        case .up, .hang(false), .ping, .stopped: false
+        case .up, .hang(false), .ping, .stopped, .answer: false
         }
     }
 }

@@ -42,25 +42,9 @@ extension World {
             }
         case .sweep(let signal, let sparingGroup): sweep(generation, signal, sparingGroup: sparingGroup)
         case .ask(let kind, let attempt, let probe): ask(generation, kind, attempt, probe)
-        case .abandon, .forget: break  // Answers under way come all the same: the worst case.
+        case .abandon: break  // Answers under way come all the same: the worst case.
+        case .forget: forgetUpstream(generation)
         }
-    }
-
-    func perform(_ action: FrontAction) {
-        switch action {
-        case .route(let route): clients.route = route
-        case .reportDrain(let generation):
-            clients.report(generation)
-            tellDrain(of: generation)
-        case .cut(let generation): clients.drop(generation)
-        case .dropIdle: break
-        }
-    }
-
-    /// The front tells an edge that is true.
-    func tellDrain(of generation: Generation) {
-        guard let news = clients.news(of: generation) else { return }
-        answer(.front(news), within: 0...2, canBeLost: true)
     }
 
     /// One pass over the tree, as it is now.
@@ -100,36 +84,5 @@ extension World {
     private func reply(of i: Int) -> ProbeOutcome? {
         guard let leader = kernel.process(workers[i].leader), leader.isRunning, !workers[i].isHung else { return nil }
         return workers[i].wouldServe ? .passed : .failed("HTTP 503")
-    }
-
-    /// A client sends a request where the published route says.
-    func request() {
-        if let traffic = plan.traffic {
-            let mean = Int(traffic.nanoseconds / 1_000_000)
-            agenda.plan(.request, at: now + random.duration(0...(2 * mean)))
-        }
-        if clients.snapshot?.isReady == true, let generation = clients.target, let i = worker(generation) {
-            judgeService(of: i)
-        }
-        guard let generation = clients.target, plan.settings.mode == .front else { return }
-        let isStream = random.chance(100)
-        clients.begin(generation, isStream: isStream)
-        agenda.plan(
-            .requestEnds(generation, isStream: isStream),
-            at: now + random.duration(isStream ? 1000...60_000 : random.pick(1...50, 50...8000)))
-    }
-
-    /// The probes had their time to notice that this worker does not serve.
-    private func judgeService(of i: Int) {
-        let worker = workers[i]
-        guard let since = worker.deafSince, !worker.speaksReadiness, plan.settings.mode != .socket else { return }
-        var probe = worker.settings.worker.readiness
-        if probe == nil, case .ask(let implied) = worker.settings.worker.impliedReadiness { probe = implied }
-        guard let probe, probe.method.isAsked, !worker.hasSaidReady else { return }
-        let noticed = probe.period + (probe.timeout + .seconds(1)) * probe.failures + .seconds(2)
-        if now > max(since, checker.thawedAt) + noticed {
-            checker.broke(
-                .readyIsTrue, at: now, "requests to \(worker.generation) have failed for \((now - since).text)")
-        }
     }
 }

@@ -19,6 +19,7 @@ extension World {
         if generation.number <= plan.workers.count {
             behaviour = plan.workers[generation.number - 1]
         } else if plan.drawsWorkers, !isHealed {
+            var random = RandomNumbers(seed: plan.seed ^ (UInt64(generation.number) &* 0x9E37_79B9))
             behaviour = Behaviour.draw(&random)
         } else {
             behaviour = Behaviour()
@@ -66,7 +67,9 @@ extension World {
             workers[i].isUp = true
             announce(i)
         case .end(let status, let oom): return die(id, status, oom: oom)
-        case .hang(let hangs): workers[i].isHung = hangs
+        case .hang(let hangs):
+            workers[i].isHung = hangs
+            if !hangs { goOn(id) }
         case .flap:
             workers[i].isFlappedOff.toggle()
             if workers[i].speaksReadiness, workers[i].isUp {
@@ -79,6 +82,9 @@ extension World {
             sleep(id, true)
             if lasts > .zero { agenda.plan(.sleep(process: id, false), at: now + lasts) }
         case .fork(let child): fork(child, of: workers[i].generation)
+        case .answer(let id, let attempt, let news):
+            if workers[i].isHung { workers[i].postponed.append(step) } else { answerClient(id, attempt: attempt, news) }
+            return
         case .stopped(let status): return die(id, status, oom: false)
         }
         settleService(i)
@@ -174,6 +180,7 @@ extension World {
         guard !workers[i].isStopping else { return }
         workers[i].isStopping = true
         settleService(i)
+        sayGoodbye(i)
         let status: ExitStatus
         if signal == .abort {
             status = .signal(.abort, coreDumped: true)
@@ -197,8 +204,7 @@ extension World {
             return
         }
         settleService(i)
-        clients.drop(process.generation)
-        tellDrain(of: process.generation)
+        dropUpstream(process.generation)
         for child in kernel.processes where child.generation == process.generation && child.followsLeader {
             agenda.plan(
                 .die(process: child.id, .signal(.hangup, coreDumped: false), oom: false),
@@ -221,7 +227,7 @@ extension World {
             guard let process = kernel.process(id), process.isAlive else { continue }
             workers[i].isHung = false
             workers[i].isFlappedOff = false
-            if process.isSleeping { sleep(id, false) }
+            if process.isSleeping { sleep(id, false) } else if process.isRunning { goOn(id) }
             if process.isStopped { send(.continue, to: id) }
             agenda.plan(.play(process: id, .up), at: now + .milliseconds(1))
             agenda.plan(.play(process: id, .ping), at: now)

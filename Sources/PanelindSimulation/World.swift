@@ -20,15 +20,18 @@ enum Happening {
     /// A process falls asleep in the kernel, or wakes.
     case sleep(process: Int, Bool)
     case wish(Wish)
-    /// A client sends a request.
-    case request
-    case requestEnds(Generation, isStream: Bool)
+    /// A client comes.
+    case client
+    /// It goes away.
+    case leave(RequestID)
+    /// The front hears of the connection that a request is on.
+    case upstream(RequestID, attempt: Int, UpstreamNews)
 
     /// Whether it goes on while panelind alone is frozen.
     var isOutside: Bool {
         switch self {
         case .die, .handle, .play, .sleep: true
-        case .tell, .make, .wish, .request, .requestEnds: false
+        case .tell, .make, .wish, .client, .leave, .upstream: false
         }
     }
 }
@@ -38,18 +41,27 @@ public final class World: ActionPerformer {
     let plan: FaultPlan
     private(set) var now = Instant.zero
     var random: RandomNumbers
+    /// The clients' own: they come as they come, whatever else is drawn.
+    var clientRandom: RandomNumbers
     var agenda = Agenda<Happening>()
     var kernel = Kernel()
     var workers: [SimulatedWorker] = []
-    var clients = Clients()
+    var front: Front
+    /// What was published last.
+    private(set) var snapshot: HealthSnapshot?
     let checker: Checker
+    let frontChecker: FrontChecker
+    /// What was reached, if somebody wants to know.
+    let coverage: Coverage?
     var configurations: [Int: SupervisorSettings]
     /// Faults have stopped.
     private(set) var isHealed = false
+    /// A healthy worker is replaced by another beside it: no request may be harmed.
+    private(set) var losesNobody = false
     private(set) var exitCode: Int32?
     private(set) var steps = 0
     private var driver: Driver
-    private var frozenUntil = Instant.zero
+    private(set) var frozenUntil = Instant.zero
     private var allAreFrozen = false
     /// The machine's, after the last step; asked for once a step, since it is the dearest question.
     private var deadline: Instant?
@@ -65,10 +77,16 @@ public final class World: ActionPerformer {
     /// - Parameters:
     ///   - transcript: whether lines are kept.
     ///   - actions: whether the lines include the actions.
-    public init(_ plan: FaultPlan, transcript: Bool = false, actions: Bool = false) {
+    ///   - coverage: where to count what was reached.
+    public init(_ plan: FaultPlan, transcript: Bool = false, actions: Bool = false, coverage: Coverage? = nil) {
         self.plan = plan
+        self.coverage = coverage
         random = RandomNumbers(seed: plan.seed ^ 0x5EED_0F_AC75)
+        clientRandom = RandomNumbers(seed: plan.seed ^ 0xC11E_17)
         checker = Checker(plan.settings)
+        let admission = plan.admission(of: plan.settings)
+        front = Front(admission)
+        frontChecker = FrontChecker(admission)
         configurations = [plan.settings.revision: plan.settings]
         lines = transcript ? [] : nil
         writesActions = actions
@@ -78,7 +96,7 @@ public final class World: ActionPerformer {
         self.clock = clock
         driver.performer = self
         for (at, wish) in plan.wishes { agenda.plan(.wish(wish), at: .zero + at) }
-        if let traffic = plan.traffic { agenda.plan(.request, at: .zero + traffic) }
+        if let traffic = plan.traffic { agenda.plan(.client, at: .zero + traffic) }
     }
 
     private final class Clock {
@@ -89,7 +107,7 @@ public final class World: ActionPerformer {
     /// The machine as it is.
     var supervisor: Supervisor { driver.supervisor }
     /// Nobody can do more for this world.
-    private var isOver: Bool { exitCode != nil || checker.violation != nil }
+    private var isOver: Bool { exitCode != nil || checker.violation != nil || frontChecker.violation != nil }
 
     /// Plays the whole plan.
     public func play() -> Verdict {
@@ -99,7 +117,8 @@ public final class World: ActionPerformer {
             if !isOver { proveLiveness() }
         }
         return Verdict(
-            seed: plan.seed, violation: checker.violation, steps: steps, simulated: now - .zero, exitCode: exitCode,
+            seed: plan.seed, violation: checker.violation ?? frontChecker.violation, steps: steps,
+            simulated: now - .zero, exitCode: exitCode,
             transcript: lines ?? [])
     }
 
@@ -108,9 +127,10 @@ public final class World: ActionPerformer {
         while !isOver, !condition(self) {
             let event = agenda.next ?? end
             let timer = nextTimer() ?? end
-            guard min(event, timer) < end else { return advance(to: end) }
-            // What is readable already is handled before the timer (DESIGN section 2).
-            if event <= timer {
+            let frontTimer = front.firesAt.map { max($0, frozenUntil, now) } ?? end
+            guard min(event, timer, frontTimer) < end else { return advance(to: end) }
+            // What is readable already is handled before the timers (DESIGN section 2).
+            if event <= timer, event <= frontTimer {
                 guard let (happening, at) = agenda.take() else { continue }
                 advance(to: at)
                 if at < frozenUntil, allAreFrozen || !happening.isOutside {
@@ -118,9 +138,14 @@ public final class World: ActionPerformer {
                 } else {
                     happen(happening)
                 }
-            } else {
+            } else if timer <= frontTimer {
                 advance(to: timer)
                 tell(.time)
+            } else {
+                advance(to: frontTimer)
+                front.firesAt = nil
+                front.deadline = nil
+                frontTime()
             }
         }
     }
@@ -156,10 +181,9 @@ public final class World: ActionPerformer {
         case .play(let id, let step): play(step, by: id)
         case .sleep(let id, let sleeps): sleep(id, sleeps)
         case .wish(let wish): grant(wish)
-        case .request: request()
-        case .requestEnds(let generation, let isStream):
-            clients.end(generation, isStream: isStream)
-            tellDrain(of: generation)
+        case .client: welcome()
+        case .leave(let id): leave(id)
+        case .upstream(let id, let attempt, let news): hear(id, attempt: attempt, news)
         }
     }
 
@@ -195,6 +219,7 @@ public final class World: ActionPerformer {
         state = step.to
         if lines != nil { write(step) }
         checker.decided(step, deadline: deadline, kernel: kernel)
+        coverage?.note(step)
     }
 
     /// Plans the answer of an action, good or bad.
@@ -203,14 +228,18 @@ public final class World: ActionPerformer {
         switch action {
         case .worker(let generation, let action): perform(action, for: generation)
         case .front(let action): perform(action)
-        case .publish(let snapshot): clients.snapshot = snapshot
+        case .publish(let snapshot): self.snapshot = snapshot
+        case .report(.reloadEnd(_, failure: nil)): useAdmission(plan.admission(of: checker.settings))
         case .notify, .report: break
         case .flush: answer(.flushed, within: 0...20, canBeLost: true)
         case .suspendSelf:
             // SIGSTOP to itself; somebody continues it. The workers were stopped by signals of their own.
             freeze(for: random.duration(100...8000), all: false)
             agenda.plan(.wish(.tell(.resume)), at: frozenUntil)
-        case .exit(let code): exitCode = code
+        case .exit(let code):
+            exitCode = code
+            guard !front.exchanges.isEmpty else { return }
+            checker.broke(.oneOutcome, at: now, "\(front.exchanges.count) clients have no outcome when panelind exits")
         }
     }
 
@@ -252,17 +281,21 @@ public final class World: ActionPerformer {
         var settings = supervisor.settings
         settings.revision += 1000
         configurations[settings.revision] = settings
-        let before = clients.snapshot?.generation ?? 0
+        let before = snapshot?.generation ?? 0
+        losesNobody = settings.overlaps
         tell(.operator(.reload(settings)))
         run(until: now + liveness(settings)) {
             $0.state == .ready && $0.supervisor.settings.revision == settings.revision
         }
         guard !isOver else { return }
-        if supervisor.settings.revision != settings.revision || (clients.snapshot?.generation ?? 0) <= before
+        if supervisor.settings.revision != settings.revision || (snapshot?.generation ?? 0) <= before
             || state != .ready
         {
             checker.broke(.becomesReady, at: now, "a reload of a healthy worker ended in \(state)")
         }
+        run(until: now + settings.stop.drain)
+        losesNobody = false
+        guard !isOver else { return }
         tell(.operator(.stop(by: "the simulation")))
         run(until: now + settings.stop.budget + .seconds(1))
         if !isOver { checker.broke(.stopBudget, at: now, "panelind does not exit in \(state)") }

@@ -138,6 +138,17 @@ struct AdmissionTests {
         #expect(front.admission.deadline == nil)
     }
 
+    @Test("who waited long enough and could be served now is served, though the batch is full")
+    func lateHerd() {
+        var front = Front(.hold) { $0.heldRequests = 500 }
+        let ids = (1...300).map { _ in front.get() }
+        // Nobody ran for longer than the hold; the route is heard of before the timer.
+        front.now = front.now + .seconds(30)
+        front.route(.forward(Self.g1))
+        front.pass(.zero)
+        #expect(front.log == ids.map { .forward($0, Self.g1) })
+    }
+
     @Test("new settings hold for those that wait, and open the room they give")
     func newSettings() {
         var front = Front { $0.concurrency = 1 }

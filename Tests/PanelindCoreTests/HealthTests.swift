@@ -139,6 +139,18 @@ struct HealthTests {
         #expect(machine.log.count { $0.action == .notify(.watchdog) } == 12)
     }
 
+    @Test("a backoff beyond the hold refuses from the death on, also while the tree is swept")
+    func refusesAtOnce() {
+        var machine = Machine(.bench { $0.restart.delay = .seconds(12) })
+        machine.becomeReady()
+        machine.send(.exited(.code(1), ResourceUse(), oom: false))
+        #expect(machine.routes.last == .refuse(.workerBackoff, retryAfter: .seconds(12)))
+        // A sweep that takes longer than it has to be refused: who comes now can be served.
+        machine.send(.swept(left: [Survivor(pid: 7, command: "child")], killed: []))
+        machine.pass(.milliseconds(2100))
+        #expect(machine.routes.last == .hold)
+    }
+
     @Test("signals pass to a leader, and to nobody where there is none")
     func pass() {
         for setup in Setup.allCases {

@@ -1,0 +1,349 @@
+//  FrontChecker.swift
+//  Judges what Admission does with every request, by a model of its own: who waits since when, who has what.
+//  It hears what Admission was told and what it answered, and asks it for nothing but its counts. Read Law.swift first.
+
+import PanelindCore
+
+/// What Admission was told.
+enum AdmissionCause {
+    case arrive(RequestID, bytes: Int, canRetry: Bool)
+    case answered(RequestID, AnswerPart)
+    case lost(RequestID)
+    case ended(RequestID)
+    case take(Route)
+    case use(AdmissionSettings)
+    case report(Generation)
+    case cut(Generation)
+    case time
+}
+
+/// The judge of the simulated front.
+final class FrontChecker {
+    /// A worker that lost a request and does not die within this is not going to be replaced.
+    static let deathNotice: Duration = .milliseconds(250)
+
+    private struct Seen {
+        let bytes: Int
+        let canRetry: Bool
+        var forwards = 0
+        var isHeld = true
+        var isOver = false
+        /// It was lost once and waits for another worker.
+        var isRetry = false
+        var isTouched = false
+        var hasHead = false
+        var heldSince: Instant
+        var worker: Generation?
+        var lasts = false
+    }
+
+    private struct Load {
+        var plain = 0
+        var lasting = 0
+        var owesDrained = false
+        var owesStreams = false
+    }
+
+    /// The first law that was broken.
+    private(set) var violation: Violation?
+    private(set) var routeBefore = Route.hold
+    private var settings: AdmissionSettings
+    private var route = Route.hold
+    /// By the ordinal, less those at the front that are over.
+    private var seen: [Seen] = []
+    private var firstSeen: UInt64 = 1
+    private var waiting: [RequestID] = []
+    private var waitingFrom = 0
+    private var retries: [RequestID] = []
+    private var heldCount = 0
+    private var heldBytes = 0
+    private var loads: [Load] = []
+    private var now = Instant.zero
+    private var timesNow = 0
+
+    init(_ settings: AdmissionSettings) { self.settings = settings }
+
+    /// Judges one call and its answer.
+    /// - Parameter counts: what Admission says of itself after it.
+    func judge(_ cause: AdmissionCause, _ actions: [AdmissionAction], _ counts: Admission, at now: Instant) {
+        guard violation == nil else { return }
+        timesNow = now == self.now ? timesNow + 1 : 0
+        self.now = now
+        require(timesNow < 20_000, .progress, "\(timesNow) calls of the front at this instant")
+        routeBefore = route
+        let was = heldCount
+        note(cause)
+        for action in actions { judge(action, cause) }
+        judgeStanding(cause, heldBefore: was, counts)
+    }
+
+    private func require(_ holds: Bool, _ law: Law, _ details: @autoclosure () -> String) {
+        guard !holds, violation == nil else { return }
+        violation = Violation(law: law, at: now, details: details())
+    }
+
+    private func place(_ id: RequestID) -> Int? {
+        guard id.number >= firstSeen, id.number - firstSeen < UInt64(seen.count) else { return nil }
+        return Int(id.number - firstSeen)
+    }
+
+    private func load(_ generation: Generation) -> Int {
+        while loads.count <= generation.number { loads.append(Load()) }
+        return generation.number
+    }
+
+    private func count(_ it: Seen, _ change: Int) {
+        guard let worker = it.worker else { return }
+        let i = load(worker)
+        if it.lasts { loads[i].lasting += change } else { loads[i].plain += change }
+    }
+
+    // MARK: What it was told
+
+    private func note(_ cause: AdmissionCause) {
+        switch cause {
+        case .arrive(let id, let bytes, let canRetry):
+            if seen.isEmpty { firstSeen = id.number }
+            require(id.number == firstSeen + UInt64(seen.count), .inOrder, "request \(id.number) is out of turn")
+            seen.append(Seen(bytes: bytes, canRetry: canRetry, heldSince: now))
+            waiting.append(id)
+            heldCount += 1
+            heldBytes += bytes
+        case .answered(let id, let part):
+            guard let i = place(id), !seen[i].isOver, !seen[i].isHeld else { return }
+            seen[i].isTouched = true
+            guard case .head(let kind) = part else { return }
+            count(seen[i], -1)
+            seen[i].hasHead = true
+            seen[i].lasts = kind != .plain
+            count(seen[i], 1)
+        case .lost(let id):
+            guard let i = place(id), !seen[i].isOver, !seen[i].isHeld, canGoAgain(seen[i]) else { return }
+            count(seen[i], -1)
+            seen[i].isHeld = true
+            seen[i].isRetry = true
+            seen[i].heldSince = now
+            retries.append(id)
+            heldCount += 1
+            heldBytes += seen[i].bytes
+        case .ended(let id): end(id)
+        case .take(let route): self.route = route
+        case .use(let settings): self.settings = settings
+        case .report(let generation):
+            let i = load(generation)
+            loads[i].owesDrained = true
+            loads[i].owesStreams = true
+        case .cut, .time: break
+        }
+    }
+
+    /// Untouched and safe, and lost for the first time.
+    private func canGoAgain(_ it: Seen) -> Bool { it.canRetry && !it.isTouched && it.forwards == 1 }
+
+    private func end(_ id: RequestID) {
+        guard let i = place(id), !seen[i].isOver else { return }
+        seen[i].isOver = true
+        if seen[i].isHeld { letGo(i, id) } else { count(seen[i], -1) }
+        // What is over at the front is forgotten, a hundred at a time.
+        guard seen.count > 200, seen[0..<100].allSatisfy(\.isOver) else { return }
+        seen.removeFirst(100)
+        firstSeen += 100
+    }
+
+    private func letGo(_ i: Int, _ id: RequestID) {
+        seen[i].isHeld = false
+        heldCount -= 1
+        heldBytes -= seen[i].bytes
+        if seen[i].isRetry { retries.removeAll { $0 == id } }
+        while waitingFrom < waiting.count, !waits(waiting[waitingFrom]) { waitingFrom += 1 }
+        guard waitingFrom == waiting.count else { return }
+        waiting.removeAll(keepingCapacity: true)
+        waitingFrom = 0
+    }
+
+    private func waits(_ id: RequestID) -> Bool {
+        guard let i = place(id) else { return false }
+        return seen[i].isHeld && !seen[i].isRetry
+    }
+
+    private var firstWaiting: RequestID? { waitingFrom < waiting.count ? waiting[waitingFrom] : nil }
+
+    private func hasRoom(_ generation: Generation) -> Bool {
+        let i = load(generation)
+        return loads[i].plain + loads[i].lasting < settings.concurrency
+    }
+
+    /// The worker that could take it now.
+    private func taker(_ it: Seen) -> Generation? {
+        guard let target = route.target, it.worker != target, hasRoom(target) else { return nil }
+        return target
+    }
+
+    /// A lost request whose worker is still the one that is routed to.
+    private func isWithLoser(_ it: Seen) -> Bool { it.isRetry && it.worker != nil && it.worker == route.target }
+
+    private func mayWaitUntil(_ it: Seen) -> Instant {
+        it.heldSince + (isWithLoser(it) ? min(Self.deathNotice, settings.hold) : settings.hold)
+    }
+
+    // MARK: What it did
+
+    private func judge(_ action: AdmissionAction, _ cause: AdmissionCause) {
+        switch action {
+        case .forward(let id, let generation):
+            guard let i = place(id), !seen[i].isOver else {
+                return require(false, .oneOutcome, "request \(id.number) is over and goes to \(generation)")
+            }
+            judgeForward(id, i, generation)
+        case .refuse(let id, let why, let retryAfter):
+            if let i = outcome(id, action) { judgeRefusal(id, seen[i], why, retryAfter, cause) }
+            end(id)
+        case .fail(let id):
+            if let i = outcome(id, action) { judgeFailure(id, seen[i], cause) }
+            end(id)
+        case .timeOut(let id), .abort(let id):
+            if let i = outcome(id, action) {
+                let it = seen[i]
+                var isAbort = false
+                if case .abort = action { isAbort = true }
+                var isDue = false
+                if case .cut(let generation) = cause { isDue = it.worker == generation && !it.isHeld }
+                if case .lost(id) = cause, isAbort { isDue = true }
+                require(isDue && it.hasHead == isAbort, .oneOutcome, "\(action) comes of \(cause)")
+            }
+            end(id)
+        case .tell(.drained(let generation)):
+            let i = load(generation)
+            require(
+                loads[i].owesDrained && loads[i].plain + loads[i].lasting == 0, .drainTold,
+                "\(generation) is told to be drained with \(loads[i])")
+            loads[i].owesDrained = false
+            loads[i].owesStreams = false
+        case .tell(.onlyStreamsLeft(let generation)):
+            let i = load(generation)
+            require(
+                loads[i].owesStreams && loads[i].plain == 0 && loads[i].lasting > 0, .drainTold,
+                "\(generation) is told to have only streams with \(loads[i])")
+            loads[i].owesStreams = false
+        }
+    }
+
+    private func outcome(_ id: RequestID, _ action: AdmissionAction) -> Int? {
+        guard let i = place(id), !seen[i].isOver else {
+            require(false, .oneOutcome, "request \(id.number) is over: \(action)")
+            return nil
+        }
+        return i
+    }
+
+    private func judgeForward(_ id: RequestID, _ i: Int, _ generation: Generation) {
+        let it = seen[i]
+        require(route.target == generation, .routedOnly, "request \(id.number) goes to \(generation) under \(route)")
+        require(
+            it.isHeld && (it.forwards == 0 || (it.isRetry && it.worker != generation && it.canRetry && !it.isTouched)),
+            .onceOnly, "request \(id.number) goes to \(generation) after \(it)")
+        require(hasRoom(generation), .bounded, "\(generation) has \(loads[load(generation)]) and gets one more")
+        for retry in retries {
+            guard retry != id else { break }
+            guard let j = place(retry), seen[j].worker != generation else { continue }
+            require(false, .inOrder, "request \(id.number) goes before \(retry.number), which was lost")
+        }
+        if !it.isRetry, let first = firstWaiting {
+            require(first == id, .inOrder, "request \(id.number) goes before \(first.number)")
+        }
+        letGo(i, id)
+        seen[i].forwards += 1
+        seen[i].worker = generation
+        count(seen[i], 1)
+    }
+
+    private func judgeRefusal(
+        _ id: RequestID, _ it: Seen, _ why: Refusal, _ retryAfter: Duration, _ cause: AdmissionCause
+    ) {
+        require(it.isHeld, .noneRefusedEarly, "request \(id.number) is with \(it.worker.map { "\($0)" } ?? "nobody")")
+        switch why {
+        case .notReady(let reason):
+            require(
+                route == .refuse(reason, retryAfter: retryAfter), .noneRefusedEarly,
+                "request \(id.number) is refused for \(reason) under \(route)")
+            return
+        case .queueFull:
+            var isNew = false
+            if case .arrive(id, _, _) = cause { isNew = true }
+            if case .lost(id) = cause { isNew = true }
+            require(
+                isNew && (heldCount > settings.heldRequests || heldBytes > settings.heldBytes), .noneRefusedEarly,
+                "the queue is full with \(heldCount) requests, \(heldBytes) bytes")
+        case .holdOver:
+            require(
+                now >= it.heldSince + settings.hold, .noneRefusedEarly,
+                "request \(id.number) has waited for \((now - it.heldSince).text)")
+        }
+        require(taker(it) == nil, .noneRefusedEarly, "request \(id.number): \(route) has room for it")
+    }
+
+    private func judgeFailure(_ id: RequestID, _ it: Seen, _ cause: AdmissionCause) {
+        require(!it.hasHead, .oneOutcome, "request \(id.number) has an answer and gets 502")
+        if case .lost(id) = cause, !it.isHeld { return }
+        // It could go again, were there another worker to come.
+        var isHopeless = false
+        if case .lastCall(let last) = route, it.worker == last { isHopeless = true }
+        if isWithLoser(it), now >= mayWaitUntil(it) { isHopeless = true }
+        require(
+            it.isHeld && isHopeless, .noneRefusedEarly,
+            "request \(id.number) gets 502 after \((now - it.heldSince).text) under \(route)")
+    }
+
+    // MARK: What is true after it
+
+    private func judgeStanding(_ cause: AdmissionCause, heldBefore: Int, _ admission: Admission) {
+        require(admission.held == heldCount, .oneOutcome, "\(admission.held) are held where \(heldCount) should be")
+        let about: Generation?
+        switch cause {
+        case .report(let generation): about = generation
+        case .cut(let generation):
+            about = generation
+            let i = load(generation)
+            require(
+                loads[i].plain + loads[i].lasting == 0, .oneOutcome, "\(generation) is cut and has \(loads[i])")
+        case .answered(let id, _), .lost(let id), .ended(let id), .arrive(let id, _, _):
+            about = place(id).flatMap { seen[$0].worker }
+        case .take, .use, .time: about = route.target
+        }
+        if let about {
+            let load = loads[load(about)]
+            require(
+                admission.inFlight(of: about) == load.plain + load.lasting, .oneOutcome,
+                "\(admission.inFlight(of: about)) are in flight to \(about) where \(load) should be")
+            let isIdle = load.plain + load.lasting == 0
+            require(!(load.owesDrained && isIdle), .drainTold, "\(about) is drained and nobody says so")
+            require(
+                !(load.owesStreams && !isIdle && load.plain == 0), .drainTold,
+                "\(about) has only streams and nobody says so")
+        }
+        guard heldCount > 0 else { return }
+        if heldCount > heldBefore {
+            require(
+                heldCount <= settings.heldRequests && heldBytes <= settings.heldBytes, .bounded,
+                "\(heldCount) requests are held, \(heldBytes) bytes")
+        }
+        if case .refuse = route { require(false, .noneWaitsInVain, "\(heldCount) wait under \(route)") }
+        let deadline = admission.deadline
+        for id in retries + (firstWaiting.map { [$0] } ?? []) {
+            guard let i = place(id) else { continue }
+            require(
+                deadline.map { $0 <= mayWaitUntil(seen[i]) } ?? false, .noneWaitsInVain,
+                "nothing is due when request \(id.number) has waited long enough")
+            if taker(seen[i]) != nil {
+                require(
+                    deadline.map { $0 <= now } ?? false, .noneWaitsInVain,
+                    "request \(id.number) waits and \(route) has room")
+            }
+            if case .time = cause {
+                require(
+                    mayWaitUntil(seen[i]) > now || taker(seen[i]) != nil, .noneWaitsInVain,
+                    "request \(id.number) has waited for \((now - seen[i].heldSince).text)")
+            }
+        }
+    }
+}
