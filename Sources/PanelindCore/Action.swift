@@ -61,7 +61,10 @@ public enum ServiceNotice: Hashable, Sendable {
     case stopping
     case status(String)
     case extendTimeout(Duration)
+    /// The loop, its timer and the reaper work: said behind a look for dead children in the same turn.
     case watchdog
+    /// Once more what systemd did not take before.
+    case kept
 }
 
 /// A record of panelind's own; the names are the events of CONTRACT section 8.

@@ -14,6 +14,8 @@ public enum Event: Hashable, Sendable {
     case time
     /// The output thread has written what it had, as `flush` asked.
     case flushed
+    /// systemd takes no more messages now; what is kept is to be sent again.
+    case serviceBusy
 }
 
 /// News of one worker.
@@ -80,6 +82,8 @@ public enum OperatorEvent: Hashable, Sendable {
     case restart
     /// Replace the worker by one with these settings, without losing a request. Indirect: events stay small.
     indirect case reload(SupervisorSettings)
+    /// A reload was asked for whose configuration is bad: nothing changes, and whoever waits for its end is told.
+    case reloadRefused(String)
     /// Pass this on to the worker's leader.
     case pass(Signal)
     /// Stop the worker's group, then panelind (SIGTSTP).

@@ -10,6 +10,7 @@ extension Supervisor {
         case .killNow: killNow(at: now, &out)
         case .restart: restart(at: now, &out)
         case .reload(let settings): reload(settings, at: now, &out)
+        case .reloadRefused(let why): if intent == .run { refuseReload(why, &out) }
         case .pass(let signal):
             if let worker = current, worker.hasLeader { out.worker(worker.generation, .signal(signal, .leader)) }
         case .suspend:
@@ -96,8 +97,9 @@ extension Supervisor {
         out.because(.reloadRequested)
         let generation = newest.next
         guard reloading == nil, other == nil else {
-            out.report(.reloadEnd(generation, failure: "another reload is under way"))
-            return
+            let why = "another reload is under way"
+            out.report(.reloadEnd(generation, failure: why))
+            return refuseReload(why, &out)
         }
         out.report(.reloadBegin(generation))
         out.actions.append(.notify(.reloading))
@@ -113,5 +115,16 @@ extension Supervisor {
         nextIsUnplanned = false
         sequel = .replace
         if let worker = current { change(worker.generation) { $0.leave(.restart, end: nil, at: now, &out) } }
+    }
+
+    /// `systemctl reload` waits for READY=1 behind a RELOADING=1 of its own (systemd.service(5), notify-reload).
+    private mutating func refuseReload(_ why: String, _ out: inout Decisions) {
+        // Before first ready systemd asks for no reload.
+        guard toldReady else { return }
+        out.actions.append(.notify(.reloading))
+        // Else the reload that is under way says READY=1 at its end.
+        guard reloading == nil else { return }
+        trouble = "the reload was refused: \(why)"
+        out.actions.append(.notify(.ready))
     }
 }

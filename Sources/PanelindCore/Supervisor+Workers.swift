@@ -82,6 +82,7 @@ extension Supervisor {
     mutating func finishReload(_ generation: Generation, failure: String?, _ out: inout Decisions) {
         guard reloading == generation else { return }
         reloading = nil
+        if let failure { trouble = "the reload failed: \(failure)" }
         out.report(.reloadEnd(generation, failure: failure))
         if toldReady { out.actions.append(.notify(.ready)) }
     }
@@ -136,6 +137,7 @@ extension Supervisor {
             return
         case .run: break
         }
+        if !ending.requested { trouble = trouble(of: generation, ending) }
         if sequel == .replace || ending.requested {
             sequel = .replace
             pause = .none
@@ -161,6 +163,15 @@ extension Supervisor {
             out.because(rule)
             reportExit(generation, ending, restartIn: nil, &out)
             leave(code: code, at: now, &out)
+        }
+    }
+
+    /// The end of a worker in words; a probe's or a deadline's verdict says more than the signal that followed.
+    private func trouble(of generation: Generation, _ ending: Ending) -> String {
+        switch ending.cause {
+        case .startupDeadline, .liveness, .watchdog: trouble ?? ending.text
+        case .exit, .signal, .oom, .portInUse, .notFound, .permanent, .requested:
+            ending.failure?.message ?? "worker \(generation) ended: \(ending.text)"
         }
     }
 
@@ -230,14 +241,18 @@ extension Supervisor {
             snapshot.state != self.snapshot.state || snapshot.generation != self.snapshot.generation
             || snapshot.restarts != self.snapshot.restarts
         if isNews {
-            let was = self.snapshot.state
             self.snapshot = snapshot
             first.append(.publish(snapshot))
-            if state == .ready, !toldReady {
-                toldReady = true
-                first.append(.notify(.ready))
-            }
-            if state != was { first.append(.notify(.status(statusSentence(at: now)))) }
+        }
+        let telling = telling
+        if intent != .wait, telling != told {
+            told = telling
+            first.append(.notify(.status(statusSentence(at: now))))
+        }
+        // Behind the status: whoever waits for READY=1 reads it next.
+        if state == .ready, !toldReady {
+            toldReady = true
+            first.append(.notify(.ready))
         }
         if !first.isEmpty { out.actions.insert(contentsOf: first, at: 0) }
     }

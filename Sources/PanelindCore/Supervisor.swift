@@ -70,7 +70,13 @@ public struct Supervisor: Sendable {
     /// The worker that a reload waits for.
     var reloading: Generation?
     var toldReady = false
+    /// What the last STATUS= was about.
+    var told: Telling?
+    /// What went wrong last, in words.
+    var trouble: String?
     var pingAt: Instant?
+    /// When systemd is asked again to take what it did not.
+    var resendAt: Instant?
 
     var snapshot: HealthSnapshot
     var route = Route.hold
@@ -95,7 +101,7 @@ public struct Supervisor: Sendable {
         var flushEnds: Instant?
         if case .flushing(let until, _) = end { flushEnds = until }
         if end == .exited { return nil }
-        return [current?.deadline, other?.deadline, pauseEnds, flushEnds, pingAt].earliest
+        return [current?.deadline, other?.deadline, pauseEnds, flushEnds, pingAt, resendAt].earliest
     }
 
     /// Takes one event and answers with what to do, in order, and why.
@@ -112,8 +118,10 @@ public struct Supervisor: Sendable {
         case .time: tick(at: now, &out)
         case .flushed:
             if case .flushing(_, let code) = end { exit(code, &out) }
+        case .serviceBusy: resendAt = resendAt ?? now + .milliseconds(100)
         }
         settle(at: now, &out)
+        note(out.rules)
         publish(at: now, &out)
         return (out.actions, out.rules)
     }
@@ -140,6 +148,10 @@ public struct Supervisor: Sendable {
         if let pingAt, pingAt <= now, let interval = settings.watchdogPing {
             out.actions.append(.notify(.watchdog))
             self.pingAt = now + interval
+        }
+        if let resendAt, resendAt <= now {
+            out.actions.append(.notify(.kept))
+            self.resendAt = nil
         }
     }
 

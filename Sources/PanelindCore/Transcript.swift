@@ -36,6 +36,7 @@ extension Event {
         case .operator(let wish): wish.text
         case .time: "deadline"
         case .flushed: "flushed"
+        case .serviceBusy: "systemd is busy"
         }
     }
 }
@@ -67,6 +68,7 @@ extension OperatorEvent {
         case .killNow: "kill now"
         case .restart: "restart"
         case .reload(let settings): "reload to revision \(settings.revision)"
+        case .reloadRefused: "reload refused"
         case .pass(let signal): "pass \(signal)"
         case .suspend: "suspend"
         case .resume: "resume"
@@ -75,23 +77,55 @@ extension OperatorEvent {
 }
 
 extension Supervisor {
+    /// What the sentence below depends on: another sentence only where one of these is another.
+    struct Telling: Hashable, Sendable {
+        var state: State
+        var pause: Pause
+        var generation: Generation
+        var reloading: Generation?
+        var trouble: String?
+    }
+
+    var telling: Telling {
+        // Not the newest, which may be on trial still.
+        Telling(
+            state: state, pause: pause, generation: current?.generation ?? newest, reloading: reloading,
+            trouble: trouble)
+    }
+
     /// One sentence for `systemctl status` and `panelind status`.
     func statusSentence(at now: Instant) -> String {
-        // Not the newest, which may be on trial still.
-        let g = current?.generation ?? newest
+        let g = telling.generation
+        let because = trouble.map { ": \($0)" } ?? ""
         switch state {
-        case .starting: return "worker \(g) is starting"
-        case .ready: return "worker \(g) is ready"
-        case .unready: return "worker \(g) runs but is not ready"
+        case .starting: return "worker \(g) is starting" + (trouble.map { "; before: \($0)" } ?? "")
+        case .ready:
+            if let other = reloading, other != g { return "worker \(g) is ready; worker \(other) is to take over" }
+            return "worker \(g) is ready" + because
+        case .unready: return "worker \(g) runs but is not ready" + because
         case .backoff:
             if case .backoff(let until) = pause, until > now {
-                return "worker \(g) ended; the next start is in \((until - now).text)"
+                return "the next start is in \((until - now).text)" + because
             }
-            return "worker \(g) is being replaced"
+            return "worker \(g) is being replaced" + because
         case .draining: return "worker \(g) finishes its requests"
         case .stopping: return "worker \(g) is stopping"
-        case .failed: return "gave up after worker \(g)"
+        case .failed: return "gave up" + because
         case .stopped: return "stopped"
+        }
+    }
+
+    /// Keeps what went wrong for the sentence above, until a worker is ready.
+    mutating func note(_ rules: [Rule]) {
+        for rule in rules {
+            switch rule {
+            case .becameReady, .restartRequested, .reloadRequested: trouble = nil
+            case .readinessFailed, .livenessFailed, .watchdogMissed, .startupDeadlinePassed, .reloadFailed:
+                trouble = rule.text
+            case .limitExceeded, .permanentExitCode, .commandUnusable, .noProcess:
+                trouble = [rule.text, trouble].compactMap { $0 }.joined(separator: "; ")
+            default: break  // The others are no trouble.
+            }
         }
     }
 }

@@ -56,6 +56,8 @@ extension Worker {
                 if leave.kills, let end = leave.end { kill(end: end, at: now, &out) }
                 return
             }
+            // What `prepare` took is not of the startup deadline.
+            if settings.worker.needsPreparation { extendFirstStart(at: now, &out) }
             if settings.worker.readiness == nil, case .alive(let duration) = settings.worker.impliedReadiness {
                 aliveAt = now + duration
             }
@@ -65,6 +67,12 @@ extension Worker {
         case .preparing, .starting, .ready, .unready, .leaving, .sweeping, .gone:
             break  // The answer came twice.
         }
+    }
+
+    /// systemd waits as long as the first start may take.
+    func extendFirstStart(at now: Instant, _ out: inout Decisions) {
+        guard life == .starting, generation.number == 1 else { return }
+        out.actions.append(.notify(.extendTimeout(startupUntil - now + settings.stop.budget)))
     }
 
     /// The leader is gone. A death always wins over whatever a probe says.

@@ -38,7 +38,9 @@ extension Worker {
                 out.because(.watchdogMissed(interval))
                 leave(.failed(.watchdog), end: nil, at: now, &out)
                 return
-            case .extendTimeout(let duration): extendedDeadline = now + duration
+            case .extendTimeout(let duration):
+                extendedDeadline = now + duration
+                extendFirstStart(at: now, &out)
             }
             settleReadiness(at: now, &out)
             askWhatIsDue(at: now, &out)

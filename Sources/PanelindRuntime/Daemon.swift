@@ -21,6 +21,7 @@ public final class Daemon {
     let children: Children
     let signals: SignalSource
     let notifySocket: NotifySocket?
+    let serviceRequests: ServiceRequests
     var timer: DeadlineTimer?
     var sidecarServer: HTTPServer?
     var watches: [Watch] = []
@@ -76,8 +77,10 @@ public final class Daemon {
         let startedAt = Clock.now()
         children = Children(runToken: Self.token())
         notifySocket = try? NotifySocket(sharedWithOtherUsers: !settings.worker.identity.isUnchanged)
+        serviceRequests = ServiceRequests(environment, settings)
         var machine = settings.supervisorSettings(revision: 0)
         machine.adoptsOrphans = children.adoptsOrphans
+        machine.watchdogPing = serviceRequests.watchdogPing
         let seed = UInt64(bitPattern: startedAt.nanoseconds) ^ UInt64(getpid()) << 32
         driver = Driver(Supervisor(machine, seed: seed), clock: Clock.now)
         let board = HealthBoard(
@@ -87,6 +90,9 @@ public final class Daemon {
             prober: Prober(loop: loop, version: panelindVersion), listening: listening,
             notifyPath: notifySocket?.path, environment: environment, settings: settings, startedAt: startedAt)
         driver.performer = performer
+        performer.notices = Notices(environment) { why in
+            output.log(OwnRecord(.warning, event: "notify_failed", message: why))
+        }
         announce(report, settings, listening)
         makeFront(settings, listening, board, loop)
     }
@@ -114,7 +120,7 @@ public final class Daemon {
         func warn(_ text: String, event: String = "warning") {
             output.log(OwnRecord(.warning, event: event, message: text))
         }
-        for text in report.warnings + report.advice + listening.warnings { warn(text) }
+        for text in report.warnings + report.advice + listening.warnings + serviceRequests.warnings { warn(text) }
         if let refused = children.subreaperRefused {
             warn(
                 "cannot become subreaper: \(SystemError(refused)); a descendant that leaves both its group and session"
@@ -131,7 +137,11 @@ public final class Daemon {
         }
         self.timer = timer
         performer.end = { [unowned self] code in end(code) }
-        driver.afterRun = { [unowned self] in self.timer?.arm(driver.supervisor.deadline) }
+        driver.afterRun = { [unowned self] in
+            // The machine takes the news in a run of its own, which arms the timer.
+            if performer.sendNotices() { return driver.run() }
+            self.timer?.arm(driver.supervisor.deadline)
+        }
         // Before the worker: a READY=1 that came earlier would be announced by nothing.
         if let notifySocket, let error = SignalSource.announceInput(of: notifySocket.descriptor) {
             output.log(
@@ -252,6 +262,7 @@ public final class Daemon {
                 OwnRecord(
                     .error, event: "config_rejected", message: "cannot reload: \(why)",
                     fields: [Field("errors", .strings(report.problems.map(\.message)))]))
+            driver.enqueue(.operator(.reloadRefused(why)))
         }
         guard let settings = report.settings else {
             return reject(report.problems.map(\.message).joined(separator: "; "))
@@ -266,6 +277,7 @@ public final class Daemon {
         performer.settings[performer.revision] = settings
         var machine = settings.supervisorSettings(revision: performer.revision)
         machine.adoptsOrphans = children.adoptsOrphans
+        machine.watchdogPing = serviceRequests.watchdogPing
         driver.enqueue(.operator(.reload(machine)))
     }
 
@@ -277,6 +289,7 @@ public final class Daemon {
         performer.listening.serve?.close()
         performer.listening.sidecar?.close()
         notifySocket?.remove()
+        performer.notices?.finish()
         // Not exit(3): the output thread is alive, and nothing of ours is left for atexit handlers.
         _exit(code)
     }

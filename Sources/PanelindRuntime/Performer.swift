@@ -44,6 +44,8 @@ final class Performer: ActionPerformer {
     let listening: Listening
     let notifyPath: String?
     let oom: OOMEvidence
+    /// systemd, where it listens.
+    var notices: Notices?
     let environment: [String: String]
     let startedAt: Instant
     /// The full settings of each configuration that is, or may be, in use.
@@ -94,7 +96,7 @@ final class Performer: ActionPerformer {
         case .suspendSelf: SignalSource.suspendSelf()
         case .exit(let code): end(code)
         case .front(let action): front?.perform(action)  // In direct and socket mode the kernel's queue holds.
-        case .notify: break  // systemd is told by a later part.
+        case .notify(let notice): tellService(notice, at: now)
         }
     }
 

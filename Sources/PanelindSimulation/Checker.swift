@@ -139,7 +139,7 @@ public final class Checker {
         case .operator(.reload(let new)):
             offered = new
             configurations[new.revision] = new
-        case .operator, .front, .time, .flushed: break
+        case .operator, .front, .time, .flushed, .serviceBusy: break
         }
     }
 

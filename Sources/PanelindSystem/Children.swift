@@ -240,6 +240,12 @@ public final class Children {
         return reapedTotal - before >= Self.reapBound
     }
 
+    /// waitid(2) answers: a dead child would be seen.
+    public var reaperWorks: Bool {
+        let answer = panelind_peek()
+        return answer >= 0 || answer == -ECHILD
+    }
+
     /// Reaps this orphan if it is dead; the next `reap` tells of it.
     func reapOrphan(_ pid: Int32) -> Bool {
         var exit = panelind_exit()

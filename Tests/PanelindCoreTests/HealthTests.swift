@@ -132,8 +132,8 @@ struct HealthTests {
         }
         #expect(
             sentences == [
-                "worker g1 is ready", "worker g1 ended; the next start is in 250ms", "worker g2 is starting",
-                "worker g2 is ready",
+                "worker g1 is starting", "worker g1 is ready", "the next start is in 250ms: worker g1 ended: exit 1",
+                "worker g2 is starting; before: worker g1 ended: exit 1", "worker g2 is ready",
             ])
         machine.pass(.seconds(60))
         #expect(machine.log.count { $0.action == .notify(.watchdog) } == 12)
@@ -149,6 +149,34 @@ struct HealthTests {
         machine.send(.swept(left: [Survivor(pid: 7, command: "child")], killed: []))
         machine.pass(.milliseconds(2100))
         #expect(machine.routes.last == .hold)
+    }
+
+    @Test("what systemd does not take now is sent again in 100 ms, and only then is there a deadline for it")
+    func busy() {
+        var machine = Machine()
+        machine.becomeReady()
+        let before = machine.supervisor.deadline
+        machine.send(.serviceBusy)
+        machine.send(.serviceBusy)
+        machine.pass(.milliseconds(150))
+        #expect(machine.log.count { $0.action == .notify(.kept) } == 1)
+        #expect(machine.supervisor.deadline == before)
+    }
+
+    @Test("the status says what went wrong until a worker is ready again")
+    func trouble() {
+        var machine = Machine(.bench { $0.restart.limit = 1 })
+        machine.spawn()
+        machine.pass(.seconds(61))
+        let why = ": it was not ready within 1m: no answer in 1s (probe.startup.deadline)"
+        #expect(machine.status == "worker g1 is being replaced" + why)
+        machine.die(.signal(.terminate, coreDumped: false))
+        #expect(machine.status?.hasPrefix("the next start is in ") == true)
+        #expect(machine.status?.hasSuffix(why) == true)
+        machine.pass(.seconds(1))
+        machine.spawn()
+        machine.die(.code(3))
+        #expect(machine.status == "gave up: more than 1 failures in a row (restart.limit); worker g2 ended: exit 3")
     }
 
     @Test("signals pass to a leader, and to nobody where there is none")

@@ -105,6 +105,12 @@ struct Machine {
 
     // MARK: What was asked for
 
+    /// The last STATUS= for systemd.
+    var status: String? {
+        for entry in log.reversed() { if case .notify(.status(let text)) = entry.action { return text } }
+        return nil
+    }
+
     /// When workers were spawned.
     var spawns: [Instant] {
         log.compactMap { entry in

@@ -112,7 +112,7 @@ enum EventKind: String, CaseIterable {
     case readinessPassed, readinessFailed, livenessFailed, lateAnswer, logMatched, descriptor
     case saysReady, saysReloading, saysStopping, saysStatus, saysWatchdog, triggersWatchdog, extendsTimeout
     case drained, onlyStreamsLeft
-    case start, stop, killNow, restart, reload, pass, suspend, resume, time, flushed
+    case start, stop, killNow, restart, reload, reloadRefused, pass, suspend, resume, time, flushed, serviceBusy
 
     /// The kind of every event there is: what is new has to be given a row.
     init(_ event: Event) {
@@ -123,6 +123,7 @@ enum EventKind: String, CaseIterable {
         case .operator(let wish): self = Self.kind(of: wish)
         case .time: self = .time
         case .flushed: self = .flushed
+        case .serviceBusy: self = .serviceBusy
         }
     }
 
@@ -158,6 +159,7 @@ enum EventKind: String, CaseIterable {
         case .killNow: .killNow
         case .restart: .restart
         case .reload: .reload
+        case .reloadRefused: .reloadRefused
         case .pass: .pass
         case .suspend: .suspend
         case .resume: .resume
@@ -200,11 +202,13 @@ enum EventKind: String, CaseIterable {
         case .killNow: return .operator(.killNow)
         case .restart: return .operator(.restart)
         case .reload: return .operator(.reload(machine.supervisor.settings))
+        case .reloadRefused: return .operator(.reloadRefused("bad"))
         case .pass: return .operator(.pass(.user1))
         case .suspend: return .operator(.suspend)
         case .resume: return .operator(.resume)
         case .time: return .time
         case .flushed: return .flushed
+        case .serviceBusy: return .serviceBusy
         }
     }
 }

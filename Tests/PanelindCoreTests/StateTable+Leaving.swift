@@ -56,6 +56,7 @@ extension StateTable {
         killNow           -> stopping: route refuse stopping 1s, tell stopping, extend 9s
         restart           -> starting:
         reload            -> starting: tell reloading
+        reloadRefused     tell reloading, tell ready
         suspend           suspend self
         resume            drop idle
         [livenessFailed]
@@ -64,6 +65,7 @@ extension StateTable {
         killNow           -> stopping: route refuse stopping 1s, tell stopping, extend 9s, cut g1, g1 sweep KILL
         restart           -> starting:
         reload            -> starting: tell reloading
+        reloadRefused     tell reloading, tell ready
         pass              g1 USR1 to leader
         suspend           g1 STOP to group, suspend self
         resume            g1 CONT to group, drop idle
@@ -72,6 +74,7 @@ extension StateTable {
         killNow           -> stopping: route refuse stopping 1s, tell stopping, extend 9s, flush
         restart           -> starting: g2 prepare
         reload            -> starting: tell reloading, g2 prepare
+        reloadRefused     tell reloading, tell ready
         suspend           suspend self
         resume            drop idle
         [failed]
@@ -79,6 +82,7 @@ extension StateTable {
         killNow           -> stopping: route refuse stopping 1s, tell stopping, extend 9s, flush
         restart           -> starting: route hold, g3 prepare
         reload            -> starting: route hold, tell reloading, g3 prepare
+        reloadRefused     tell reloading, tell ready
         suspend           suspend self
         resume            drop idle
         [restarting]
@@ -86,6 +90,7 @@ extension StateTable {
         stop              -> stopping: route refuse stopping 1s, tell stopping, extend 9s
         killNow           -> stopping: route refuse stopping 1s, tell stopping, extend 9s, cut g1, g1 sweep KILL
         reload            tell reloading
+        reloadRefused     tell reloading, tell ready
         pass              g1 USR1 to leader
         suspend           g1 STOP to group, suspend self
         resume            g1 CONT to group, drop idle
@@ -100,6 +105,8 @@ extension StateTable {
                           sweep KILL, cut g2, g2 sweep KILL
         restart           -> starting: route hold, tell ready, g2 abandon readiness 1, g2 TERM to group, g1 abandon
                           readiness 2, g1 abandon liveness 2, g1 TERM to group
+        reload            tell reloading
+        reloadRefused     tell reloading
         pass              g1 USR1 to leader
         suspend           g1 STOP to group, g2 STOP to group, suspend self
         resume            g1 CONT to group, g2 CONT to group, drop idle, g1 abandon readiness 2, g1 abandon liveness
@@ -111,6 +118,8 @@ extension StateTable {
         killNow           -> stopping: route refuse stopping 1s, tell stopping, extend 9s, g2 abandon liveness 1, cut
                           g2, g2 sweep KILL, cut g1, g1 sweep KILL
         restart           -> starting: route hold, g2 abandon liveness 1, g2 TERM to group
+        reload            tell reloading, tell ready
+        reloadRefused     tell reloading, tell ready
         pass              g2 USR1 to leader
         suspend           g2 STOP to group, g1 STOP to group, suspend self
         resume            g2 CONT to group, g1 CONT to group, drop idle, g2 abandon liveness 1

@@ -47,7 +47,7 @@ enum StateTable {
         suspend           suspend self
         resume            drop idle
         [spawning]
-        spawned           g1 ask readiness 1
+        spawned           extend 69s, g1 ask readiness 1
         spawnFailed       -> backoff: g1 forget
         stop              -> stopping: route refuse stopping 1s, tell stopping, extend 9s
         killNow           -> stopping: route refuse stopping 1s, tell stopping, extend 9s
@@ -67,6 +67,7 @@ enum StateTable {
         readinessPassed   -> ready: route g1, tell ready, g1 ask liveness 1
         saysReady         -> ready: route g1, tell ready, g1 abandon readiness 1, g1 ask liveness 1
         triggersWatchdog  -> backoff: g1 abandon readiness 1, g1 ABRT to leader
+        extendsTimeout    extend 99s
         stop              -> stopping: route refuse stopping 1s, tell stopping, extend 9s, g1 abandon readiness 1, g1
                           TERM to group
         killNow           -> stopping: route refuse stopping 1s, tell stopping, extend 9s, g1 abandon readiness 1, g1
@@ -86,6 +87,7 @@ enum StateTable {
                           abandon liveness 2, cut g1, g1 sweep KILL
         restart           -> starting: route hold, g1 abandon readiness 2, g1 abandon liveness 2, g1 TERM to group
         reload            tell reloading, g2 prepare
+        reloadRefused     tell reloading, tell ready
         pass              g1 USR1 to leader
         suspend           g1 STOP to group, suspend self
         resume            g1 CONT to group, drop idle, g1 abandon readiness 2, g1 abandon liveness 2
@@ -99,6 +101,7 @@ enum StateTable {
                           g1, g1 sweep KILL
         restart           -> starting: g1 abandon readiness 5, g1 TERM to group
         reload            tell reloading, g2 prepare
+        reloadRefused     tell reloading, tell ready
         pass              g1 USR1 to leader
         suspend           g1 STOP to group, suspend self
         resume            g1 CONT to group, drop idle, g1 abandon readiness 5

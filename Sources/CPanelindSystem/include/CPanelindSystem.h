@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 // The steps of a start, in their order; the number says which one failed.
 enum {
@@ -165,5 +166,24 @@ int panelind_eventfd(void);
 
 // The number of columns of this terminal, 0 when it is none.
 int panelind_terminal_columns(int descriptor);
+
+// Loads libsystemd.so.0 with all that is used of it: 0, or a negative errno and the reason in `why`.
+// Once, before another thread calls one of those below; each answers -ENOSYS without it.
+int panelind_systemd_load(char *why, size_t capacity);
+
+// sd_notify(3): positive when sent, 0 without NOTIFY_SOCKET, or a negative errno. Blocks while its receiver is full.
+int panelind_systemd_notify(const char *text);
+
+// sd_notify_barrier(3): waits until all that was sent has been received, at most so long.
+int panelind_systemd_barrier(uint64_t microseconds);
+
+// sd_watchdog_enabled(3): positive where WATCHDOG_USEC is for us, 0 where it is not, or a negative errno.
+int panelind_systemd_watchdog(uint64_t *microseconds);
+
+// sd_journal_sendv(3): 0, or a negative errno. Blocks while the journal takes nothing.
+int panelind_systemd_journal(const struct iovec *fields, int count);
+
+// sd_booted(3): positive where the machine was booted by systemd.
+int panelind_systemd_booted(void);
 
 #endif
