@@ -16,6 +16,8 @@ struct ByteSink: ~Copyable {
         case socket
         /// A pipe or terminal that cannot be opened again: poll, then at most PIPE_BUF, which then does not block.
         case cautious
+        /// Each record is an entry of the journal.
+        case entries(JournalSocket)
     }
 
     private let descriptor: Int32
@@ -44,11 +46,13 @@ struct ByteSink: ~Copyable {
     private var retryAt: Int64 = 0
     private(set) var dropped = 0
 
-    init(descriptor: Int32, soft: Int, reserve: Int) {
+    init(descriptor: Int32, soft: Int, reserve: Int, journal: JournalSocket? = nil) {
         var status = stat()
         var way = Way.plain
         var own: Int32 = -1
-        if fstat(descriptor, &status) == 0 {
+        if let journal {
+            way = .entries(journal)
+        } else if fstat(descriptor, &status) == 0 {
             switch status.st_mode & S_IFMT {
             case S_IFSOCK: way = .socket
             case S_IFIFO: way = .cautious
@@ -56,7 +60,7 @@ struct ByteSink: ~Copyable {
             default: way = .plain
             }
         }
-        if way == .cautious {
+        if case .cautious = way {
             // A new description of the same pipe: O_NONBLOCK there is ours alone, not the shell's.
             own = open("/proc/self/fd/\(descriptor)", O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY)
             if own >= 0 { way = .nonBlocking }
@@ -80,7 +84,9 @@ struct ByteSink: ~Copyable {
     }
 
     /// The descriptor to poll for POLLOUT.
-    var pollDescriptor: Int32 { descriptor }
+    var pollDescriptor: Int32 { if case .entries(let journal) = way { journal.descriptor } else { descriptor } }
+    /// When a journal that is gone is looked for again, where something waits for it.
+    var retryDue: Int64? { if case .entries = way, pending > 0, isWaiting, retryAt > 0 { retryAt } else { nil } }
     /// Bytes that the sink has not taken.
     var pending: Int { tail - head }
     /// Bytes that fit beyond all bounds but the last.
@@ -164,6 +170,7 @@ struct ByteSink: ~Copyable {
     @discardableResult
     mutating func write(now: Int64) -> Bool {
         if head == tail { return false }
+        if case .entries(let journal) = way { return write(to: journal, now) }
         if now < retryAt {
             discard()
             return false
@@ -175,7 +182,7 @@ struct ByteSink: ~Copyable {
             var count = tail - head
             let written: Int
             switch way {
-            case .plain, .nonBlocking:
+            case .plain, .nonBlocking, .entries:
                 written = Glibc.write(descriptor, base + head, count)
             case .socket:
                 written = send(descriptor, base + head, count, Int32(MSG_DONTWAIT | MSG_NOSIGNAL))
@@ -204,6 +211,32 @@ struct ByteSink: ~Copyable {
         }
         isWaiting = false
         isTorn = false
+        lastProgress = now
+        empty()
+        return progress
+    }
+
+    /// Entry by entry. While the journal is gone they wait, within the bound: it comes back after its restart.
+    private mutating func write(to journal: JournalSocket, _ now: Int64) -> Bool {
+        if now < retryAt { return false }
+        retryAt = 0
+        if !isWaiting, pending > highWater { highWater = pending }
+        var progress = false
+        while head < tail, let hit = memchr(base + head, 10, tail - head) {
+            let length = hit.assumingMemoryBound(to: UInt8.self) - (base + head)
+            switch journal.send(base + head, length) {
+            case .taken: progress = true
+            case .refused: dropped += 1
+            case .gone:
+                retryAt = now + 1_000_000_000
+                fallthrough
+            case .full:
+                pause(now, progress)
+                return progress
+            }
+            head += length + 1
+        }
+        isWaiting = false
         lastProgress = now
         empty()
         return progress

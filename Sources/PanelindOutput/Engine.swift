@@ -36,7 +36,8 @@ struct Engine: ~Copyable {
         let format: RecordSink.Format =
             switch configuration.format {
             case .text(let colour): .text(colour: colour)
-            case .json, .journal: .json
+            case .json: .json
+            case .journal: .journal
             case .inherit: isatty(configuration.sink) == 1 ? .text(colour: true) : .json
             }
         self.queue = queue
@@ -117,6 +118,7 @@ struct Engine: ~Copyable {
     private func timeout(_ now: Int64) -> Int32 {
         var due = out.stallDeadline ?? .max
         for i in 0..<sourceCount { due = min(due, sources[i].deadline) }
+        if let retry = out.bytes.retryDue { due = min(due, retry) }
         for flush in flushes { due = min(due, flushDue(flush)) }
         if due == .max { return -1 }
         return Int32(clamping: max(0, (due - now + 999_999) / 1_000_000))

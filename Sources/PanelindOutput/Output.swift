@@ -124,6 +124,9 @@ public final class Output: Sendable {
             dropped: queue.dropped.load(ordering: .relaxed))
     }
 
+    /// The errno for which the journal cannot be reached at this path, 0 where it can.
+    public static func journalError(at path: String) -> Int32 { JournalSocket(path: path, sendLarge: nil).connect() }
+
     /// Why regcomp(3) refuses this expression, or nil where it does not.
     public static func expressionError(_ text: String) -> String? {
         let (expression, error) = compileExpression(text)

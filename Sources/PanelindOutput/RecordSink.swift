@@ -1,6 +1,6 @@
 //  RecordSink.swift
 //  Lines and own records become bytes in the sink's buffer, in the order they are given.
-//  The seam for other formats: a journal sink replaces `line`, `pass` and `own`. Read after ByteSink.swift.
+//  The seam for other formats: each has its `line` and `own`. Read after ByteSink.swift.
 
 /// Where a worker's line comes from: the constant ends of its records, made once for each pipe.
 struct LineOrigin: ~Copyable {
@@ -29,8 +29,16 @@ struct LineOrigin: ~Copyable {
             let toned = colour ? "\u{1B}[\(stream == .stdout ? 36 : 33)m\(tag)\u{1B}[0m" : tag
             (tail, tailLength) = store(" \(toned)  ")
             (partialTail, partialTailLength) = store("…\n")
+        case .journal:
+            let fields =
+                "SYSLOG_IDENTIFIER=panelind\nPANELIND_STREAM=\(stream.name)\nPANELIND_GENERATION=\(generation)\n"
+            (tail, tailLength) = store(journalEscaped(fields))
+            (partialTail, partialTailLength) = store(journalEscaped(fields + "PANELIND_PARTIAL=1\n"))
         }
     }
+
+    /// Bytes of `tail`, or of `partialTail`.
+    func length(partial: Bool) -> Int { partial ? partialTailLength : tailLength }
 
     deinit {
         tail.deallocate()
@@ -40,9 +48,10 @@ struct LineOrigin: ~Copyable {
 
 /// Encodes records into the sink's buffer.
 struct RecordSink: ~Copyable {
-    /// What is written; journal and inherit are resolved before this.
+    /// What is written; inherit is resolved before this.
     enum Format: Equatable {
         case json
+        case journal
         case text(colour: Bool)
     }
 
@@ -65,7 +74,9 @@ struct RecordSink: ~Copyable {
         let limit = max(configuration.lineLimit, 1024)
         // A read that begins just below `soft` may escape to six times its size; an exit's last read is a pipe more.
         bytes = ByteSink(
-            descriptor: configuration.sink, soft: soft, reserve: 8 * (readBlock + limit) + (4 << 20))
+            descriptor: configuration.sink, soft: soft, reserve: 8 * (readBlock + limit) + (4 << 20),
+            journal: format == .journal
+                ? JournalSocket(path: configuration.journalPath, sendLarge: configuration.largeEntrySender) : nil)
         blocks = configuration.overflow == .block
         stallLimit = configuration.stallLimit.nanoseconds
         heads = .allocate(capacity: Self.headStride * Severity.allCases.count)
@@ -133,6 +144,15 @@ struct RecordSink: ~Copyable {
                 end.update(from: origin.tail, count: origin.tailLength)
                 bytes.commit(end + origin.tailLength)
             }
+        case .journal:
+            guard let place = room(journalRoom(count) + 256) else { return }
+            var end = copy("PRIORITY=", to: place)
+            end[0] = 0x30 + journalPriority(severity)
+            end = copy("\u{10}n", to: end + 1)
+            end.update(from: partial ? origin.partialTail : origin.tail, count: origin.length(partial: partial))
+            end = journalField("MESSAGE", p, count, to: end + origin.length(partial: partial))
+            end[0] = 10
+            bytes.commit(end + 1)
         case .text(let colour):
             guard let place = room(textRoom(count) + 256) else { return }
             var end = place
@@ -154,7 +174,8 @@ struct RecordSink: ~Copyable {
     }
 
     /// A line that is a JSON object: byte for byte.
-    mutating func pass(_ p: Bytes, _ count: Int) {
+    mutating func pass(_ p: Bytes, _ count: Int, _ origin: borrowing LineOrigin) {
+        if format == .journal { return line(p, count, jsonSeverity(p, count), origin, partial: false) }
         guard let place = room(count + 1) else { return }
         place.update(from: p, count: count)
         place[count] = 10
@@ -170,6 +191,7 @@ struct RecordSink: ~Copyable {
         case .json:
             let text = UnsafeBufferPointer(start: stamp.text, count: Stamp.length)
             encoded = jsonRecord(record, time: String(decoding: text, as: UTF8.self))
+        case .journal: encoded = journalRecord(record) + [10]
         case .text(let colour):
             stamp.updateLocal()
             let text = UnsafeBufferPointer(start: stamp.local, count: Stamp.localLength)

@@ -2,6 +2,8 @@
 //  The words of a log record: severity, event, fields; and the configuration, the replies, the lines kept.
 //  CONTRACT section 8 names the fields. Read first; then Output.swift.
 
+import Glibc
+
 /// How bad, in the words of Cloud Logging's LogSeverity.
 public enum Severity: UInt8, Hashable, Comparable, CaseIterable, Sendable {
     case debug, info, notice, warning, error, critical, alert, emergency
@@ -107,7 +109,7 @@ public struct OutputConfiguration: Sendable {
         case json
         /// The worker's streams are not attached; own records are text on a terminal, else json.
         case inherit
-        /// Written as json until a journal sink exists (RecordSink.swift is the seam).
+        /// An entry of the journal for each, by its own protocol; `journalPath` instead of `sink`.
         case journal
     }
 
@@ -128,6 +130,12 @@ public struct OutputConfiguration: Sendable {
     public var stallLimit: Duration = .seconds(1)
     /// The descriptor records go to; it stays the caller's and is never made non-blocking.
     public var sink: Int32 = 1
+    /// Where journald listens; a log namespace has it at the same place (systemd-journald.service(8)).
+    public var journalPath = "/run/systemd/journal/socket"
+    /// Passes an entry that is too large for a datagram, as fields `NAME=value`; 0 or an errno.
+    public typealias LargeEntrySender = @Sendable (UnsafeBufferPointer<iovec>) -> Int32
+    /// Without one such entries are dropped and counted.
+    public var largeEntrySender: LargeEntrySender?
     /// Bytes of worker output kept in memory.
     public var ringBytes: Int = 1 << 20
     /// Lines of worker output kept in memory, whichever bound comes first.

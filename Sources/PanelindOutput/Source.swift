@@ -172,7 +172,7 @@ struct Source: ~Copyable {
             sink.line(p, count, cutSeverity, origin, partial: false)
             return
         }
-        if sink.format != .json {
+        if case .text = sink.format {
             sink.line(p, count, .info, origin, partial: false)
             return
         }
@@ -184,7 +184,7 @@ struct Source: ~Copyable {
             return
         }
         if count > 1, p[count - 1] == 0x7D || p[count - 1] <= 0x20, isJSONObject(p, count) {
-            sink.pass(p, count)
+            sink.pass(p, count, origin)
             return
         }
         let prefix = linePrefix(p, count)

@@ -40,14 +40,16 @@ public final class Daemon {
         let report = loadSettings(request, surroundings, .real)
         guard let settings = report.settings else { return (report.errorText(), report.runExitCode) }
         if settings.serve.mode == .front { Descriptors.raiseLimit() }
-        let listening: Listening
+        var listening: Listening
         switch Listening.open(settings) {
         case .success(let opened): listening = opened
         case .failure(let error): return ("\(error)\n", 71)
         }
         let output: Output
         do {
-            output = try Output(OutputConfiguration(settings.log, terminal: Terminal.isOutput))
+            var configuration = OutputConfiguration(settings.log, terminal: Terminal.isOutput)
+            if let problem = configuration.reachJournal() { listening.warnings.append(problem) }
+            output = try Output(configuration)
             try output.start()
         } catch {
             return ("cannot start the output: \(error)\n", 71)
