@@ -8,6 +8,7 @@ from .processes import (
     Process, carriers, children, command_line, descendants, environment_of, fd_count, is_alive, parent,
     process_group, rss_bytes, signal_masks, state, zombies,
 )
+from .service import Journal, Receiver, in_namespace
 from .waiting import PATIENCE, TimedOut, wait_until
 
 __all__ = [name for name in dir() if not name.startswith("_")]
