@@ -393,11 +393,3 @@ final class ClientConnection: ChannelInboundHandler, DeadlineOwner {
         return made
     }
 }
-
-extension SocketAddress {
-    /// The address without its port; nil for a unix socket. An IPv4 address in an IPv6 one is written as itself.
-    var peerText: String? {
-        guard let text = ipAddress else { return nil }
-        return text.hasPrefix("::ffff:") && text.contains(".") ? String(text.dropFirst(7)) : text
-    }
-}

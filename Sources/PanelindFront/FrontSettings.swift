@@ -102,3 +102,11 @@ public struct RefusedRequest {
     /// Refusals since the last one that was told: they are told ten times a second at most.
     public let untold: Int
 }
+
+extension SocketAddress {
+    /// The address without its port; nil for a unix socket. An IPv4 address in an IPv6 one is written as itself.
+    var peerText: String? {
+        guard let text = ipAddress else { return nil }
+        return text.hasPrefix("::ffff:") && text.contains(".") ? String(text.dropFirst(7)) : text
+    }
+}

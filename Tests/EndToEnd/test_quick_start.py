@@ -28,7 +28,7 @@ class Session:
         self.side = free_port()
         self.tag = f"tag-{uuid.uuid4().hex}"
         # The script runs the release build; the tests may have another.
-        command = ["sh", "-c", f'exec "$0" run -- "{ROOT}/.venv/agent/bin/uvicorn" api:app --fd "{{fd}}"']
+        command = ["sh", "-c", f'exec "$0" run -- "{ROOT}/.venv/agent/bin/uvicorn" api:app --uds "{{socket}}"']
         if binaries() == ROOT / ".build" / "release":
             command = [str(ROOT / "scripts" / "run-agent")]
         else:
