@@ -99,10 +99,10 @@ final class UpstreamConnection: ChannelInboundHandler, DeadlineOwner {
 
     // MARK: what the transaction does
 
-    /// The peer has not closed it, as far as the kernel knows now, and nothing came that nobody asked for.
-    var isUsable: Bool {
+    /// The peer has not closed it, and nothing came that nobody asked for; as far as we know, or as the kernel does.
+    func isUsable(looking: Bool) -> Bool {
         guard !isClosed, !inputEnded, inbound.readableBytes == 0 else { return false }
-        guard let descriptor else { return true }
+        guard looking, let descriptor else { return true }
         var byte: UInt8 = 0
         return recv(descriptor, &byte, 1, CInt(MSG_PEEK) | CInt(MSG_DONTWAIT)) < 0 && errno == EAGAIN
     }

@@ -52,7 +52,8 @@ final class UpstreamPool {
     /// Gives the transaction a connection, now or later; `unreachable` where there is none to be had.
     func connect(_ transaction: Transaction, to generation: Generation, fresh: Bool) {
         while !fresh, let connection = idle[generation]?.popLast() {
-            if connection.isUsable {
+            // What may be made twice is tried; what may not is worth a look at the socket first.
+            if connection.isUsable(looking: !transaction.plan.canRetry) {
                 connection.isReused = true
                 return transaction.attach(connection)
             }

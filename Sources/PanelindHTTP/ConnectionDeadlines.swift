@@ -38,7 +38,8 @@ public final class ConnectionDeadlines {
         fileprivate unowned let owner: any DeadlineOwner
         fileprivate var checkAt: NIODeadline
         fileprivate var next: Entry?
-        fileprivate weak var previous: Entry?
+        /// Its `next` holds us. Not weak: an object that was ever weakly referenced counts slowly for ever.
+        fileprivate unowned var previous: Entry?
 
         fileprivate init(owner: any DeadlineOwner, wait: Wait, now: NIODeadline) {
             self.owner = owner
