@@ -65,8 +65,9 @@ public struct Admission: Sendable {
 
     /// When `time` is due, or nil if nothing waits.
     public var deadline: Instant? {
+        guard held > 0 else { return nil }
         // Those in `queue` came in order; the retries wait differently long, and are few.
-        ([releaseAt, queue.first.flatMap(giveUpAt)] + retries.map(giveUpAt)).earliest
+        return ([releaseAt, queue.first.flatMap(giveUpAt)] + retries.map(giveUpAt)).earliest
     }
 
     // MARK: Requests

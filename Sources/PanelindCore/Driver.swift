@@ -36,6 +36,11 @@ public final class Driver {
         self.clock = clock
     }
 
+    /// In place: of a class's property the getters would be given a copy each, and a machine is a large value.
+    private static func look(at supervisor: inout Supervisor) -> (State, Instant?) {
+        (supervisor.state, supervisor.deadline)
+    }
+
     /// Adds an event behind those that wait.
     public func enqueue(_ event: Event) { queue.append(event) }
 
@@ -58,8 +63,7 @@ public final class Driver {
             let now = clock()
             let from = state
             let (actions, rules) = supervisor.handle(event, at: now)
-            state = supervisor.state
-            deadline = supervisor.deadline
+            (state, deadline) = Self.look(at: &supervisor)
             performer?.decided(
                 Step(at: now, event: event, from: from, to: state, rules: rules, actions: actions))
             for action in actions { performer?.perform(action, at: now) }

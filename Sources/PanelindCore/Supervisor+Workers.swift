@@ -36,7 +36,7 @@ extension Supervisor {
     }
 
     private mutating func settleOther(at now: Instant, _ out: inout Decisions) {
-        guard let worker = other else { return }
+        guard hasOther, let worker = other else { return }
         switch role {
         case .successor:
             if worker.isReady, let old = current {
@@ -192,7 +192,7 @@ extension Supervisor {
 
     /// When nobody is left and nobody shall come: write out, then exit.
     private mutating func settleEnd(at now: Instant, _ out: inout Decisions) {
-        guard intent != .run, end == .no, current == nil, other == nil else { return }
+        guard intent != .run, end == .no, current?.generation == nil, !hasOther else { return }
         let code: Int32
         switch intent {
         case .wait, .run: return

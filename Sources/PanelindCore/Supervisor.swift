@@ -170,10 +170,13 @@ public struct Supervisor: Sendable {
     public var generations: [Generation] { [current?.generation, other?.generation].compactMap { $0 } }
 
     /// Never a second tree, but for the predecessor of a worker that may overlap with it.
-    var startIsBlocked: Bool { other != nil && !(role == .predecessor && settings.overlaps) }
+    var startIsBlocked: Bool { hasOther && !(role == .predecessor && settings.overlaps) }
 
     /// A probe through the listening socket that two generations have may be answered by the other.
-    var socketIsShared: Bool { other != nil && settings.mode == .socket }
+    var socketIsShared: Bool { hasOther && settings.mode == .socket }
+
+    /// Asked by the generation: a comparison with nil would copy the worker.
+    var hasOther: Bool { other?.generation != nil }
 
     /// Runs on the worker of this generation; one that is gone, or was never, hears nothing.
     mutating func change(_ generation: Generation, _ body: (inout Worker) -> Void) {

@@ -39,8 +39,7 @@ struct Agenda<Item> {
 
     /// Takes the next item out.
     mutating func take() -> (item: Item, at: Instant)? {
-        guard let first = heap.first, let item = items[first.slot] else { return nil }
-        items[first.slot] = nil
+        guard let first = heap.first, let item = items[first.slot].take() else { return nil }
         freeSlots.append(first.slot)
         let last = heap.removeLast()
         if !heap.isEmpty {

@@ -13,6 +13,7 @@ enum UpstreamNews: Sendable {
 
 /// One request and its client, who has no outcome yet.
 struct Exchange {
+    let id: RequestID
     let client: Client
     /// It came in a healed world, and no reload may harm it.
     let isSafe: Bool
@@ -22,10 +23,41 @@ struct Exchange {
     var hasHead = false
 }
 
+/// Those under way, by the ordinal of the request: a place is found without a hash.
+struct Exchanges {
+    private var places: [Exchange?] = []
+    private var first: UInt64 = 1
+    private(set) var count = 0
+
+    var isEmpty: Bool { count == 0 }
+
+    subscript(id: RequestID) -> Exchange? {
+        get {
+            guard id.number >= first, id.number - first < UInt64(places.count) else { return nil }
+            return places[Int(id.number - first)]
+        }
+        set {
+            while first + UInt64(places.count) <= id.number { places.append(nil) }
+            guard id.number >= first else { return }
+            let i = Int(id.number - first)
+            count += (newValue == nil ? 0 : 1) - (places[i] == nil ? 0 : 1)
+            places[i] = newValue
+            guard places.count > 200, places[0..<100].allSatisfy({ $0 == nil }) else { return }
+            places.removeFirst(100)
+            first += 100
+        }
+    }
+
+    func ids(where condition: (Exchange) -> Bool) -> [RequestID] {
+        guard count > 0 else { return [] }
+        return places.compactMap { $0.flatMap { condition($0) ? $0.id : nil } }
+    }
+}
+
 /// The front's own state: what is under way, and connections kept open.
 struct Front {
     var admission: Admission
-    var exchanges: [RequestID: Exchange] = [:]
+    var exchanges = Exchanges()
     /// Idle connections to each worker.
     var kept: [Generation: Int] = [:]
     var deadline: Instant?
@@ -54,14 +86,15 @@ extension World {
         let drain = checker.settings.stop.drain
         // Streams are the worker's own to end.
         let isShort = client.kind == .plain && client.headAfter + client.lasts + .milliseconds(100) < drain
-        front.exchanges[id] = Exchange(client: client, isSafe: losesNobody && isShort)
+        front.exchanges[id] = Exchange(id: id, client: client, isSafe: losesNobody && isShort)
         if let leaves = client.leavesAfter { agenda.plan(.leave(id), at: now + leaves) }
         obey(actions, .arrive(id, bytes: client.bytes, canRetry: client.canRetry))
     }
 
     /// The client is gone.
     func leave(_ id: RequestID) {
-        guard front.exchanges.removeValue(forKey: id) != nil else { return }
+        guard front.exchanges[id] != nil else { return }
+        front.exchanges[id] = nil
         obey(front.admission.ended(id, at: now), .ended(id))
     }
 
@@ -119,7 +152,7 @@ extension World {
     // MARK: Upstreams
 
     private func exchanges(of generation: Generation) -> [RequestID] {
-        front.exchanges.filter { $0.value.worker == generation }.keys.sorted()
+        front.exchanges.ids { $0.worker == generation }
     }
 
     private func forward(_ id: RequestID, to generation: Generation) {
