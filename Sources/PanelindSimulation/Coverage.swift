@@ -12,7 +12,7 @@ public final class Coverage {
         "answered.readiness", "answered.liveness", "notified.ready", "notified.reloading", "notified.stopping",
         "notified.status", "notified.watchdog", "notified.watchdogTrigger", "notified.extendTimeout", "logMatched",
         "descriptor", "front.drained", "front.onlyStreamsLeft", "start", "stop", "killNow", "restart", "reload", "pass",
-        "suspend", "resume", "time", "flushed",
+        "suspend", "resume", "time", "flushed", "serviceBusy", "reloadRefused",
     ]
     /// The calls of Admission.
     static let calls = ["arrive", "answered", "lost", "ended", "take", "use", "report", "cut", "time"]
@@ -109,6 +109,7 @@ public final class Coverage {
         case .operator(let wish): number(wish)
         case .time: 29
         case .flushed: 30
+        case .serviceBusy: 31
         }
     }
 
@@ -146,6 +147,7 @@ public final class Coverage {
         case .pass: 26
         case .suspend: 27
         case .resume: 28
+        case .reloadRefused: 32
         }
     }
 }
