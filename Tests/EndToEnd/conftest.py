@@ -9,6 +9,7 @@ import tempfile
 import pytest
 
 from harness import Daemon, Placement, build_tool
+from harness.front import Fronts
 
 
 @pytest.fixture
@@ -18,6 +19,10 @@ def panelind(tmp_path):
     Each has its own directory; `shared=True` makes it one that every user can write to.
     At the end of the test it and all that carries its tag is killed.
     """
+    yield from _daemons(tmp_path)
+
+
+def _daemons(tmp_path):
     started, shares = [], []
 
     def start(steps=None, settings=None, shared=False, **options):
@@ -39,6 +44,24 @@ def panelind(tmp_path):
         daemon.clean_up()
     for directory in shares:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def front(panelind):
+    """Starts a panelind in front mode with a scripted upstream: `front({"/x": [answer()]}, {"serve.hold": "1s"})`."""
+    starter = Fronts(panelind)
+    yield starter
+    starter.close()
+
+
+@pytest.fixture(scope="module")
+def module_front(tmp_path_factory):
+    """As `front`, for all tests of a module that leave no trace in it."""
+    daemons = _daemons(tmp_path_factory.mktemp("module"))
+    starter = Fronts(next(daemons))
+    yield starter
+    starter.close()
+    next(daemons, None)
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +95,7 @@ def pytest_runtest_makereport(item, call):
     report = outcome.get_result()
     if report.when != "call" or not report.failed:
         return
-    start = item.funcargs.get("panelind")
-    daemons = [c.cell_contents for c in start.__closure__ or () if isinstance(c.cell_contents, list)] if start else []
-    for daemon in (d for group in daemons for d in group if isinstance(d, Daemon)):
+    starts = [item.funcargs.get("panelind"), getattr(item.funcargs.get("module_front"), "panelind", None)]
+    cells = [cell.cell_contents for start in starts if start for cell in start.__closure__ or ()]
+    for daemon in (d for group in cells if isinstance(group, list) for d in group if isinstance(d, Daemon)):
         report.sections.append((f"panelind in {daemon.directory.name}", daemon.transcript()))
