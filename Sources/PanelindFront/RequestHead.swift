@@ -107,8 +107,7 @@ enum RequestHead {
         let method = UnsafeRawBufferPointer(rebasing: head[..<plan.methodEnd])
         plan.isHead = isMethod(method, "HEAD")
         plan.canRetry =
-            plan.body == .none && !plan.asksUpgrade
-            && (plan.isHead || isMethod(method, "GET") || isMethod(method, "OPTIONS"))
+            plan.body == .none && (plan.isHead || isMethod(method, "GET") || isMethod(method, "OPTIONS"))
         return plan
     }
 
