@@ -137,7 +137,7 @@ extension Transaction {
             return (judged, count)
         }
         isChunked = !plan.isHTTP10 && (judged.body == .chunked || judged.body == .untilClose)
-        let endsWithConnection = plan.isHTTP10 && (judged.body == .chunked || judged.body == .untilClose)
+        endsWithConnection = plan.isHTTP10 && (judged.body == .chunked || judged.body == .untilClose)
         // A body that the client may never send whole: after this answer nobody would know where a request begins.
         closesClient = !plan.keepsAlive || !isRequestWhole || endsWithConnection || front.admission.isLastCall
         shape.chunked = isChunked

@@ -27,6 +27,8 @@ final class Transaction {
     var continues: Continue
 
     private(set) var body: BodyDecoder
+    /// Its framing was broken: nobody knows where the next request begins.
+    private var isBodyBad = false
     private(set) var requestBytes = 0
     /// The worker closed or broke off what it was sent.
     private var isDeafUpstream = false
@@ -40,6 +42,8 @@ final class Transaction {
     var interimAnswers = 0
     /// The answer goes out in chunks; known once `answer` is.
     var isChunked = false
+    /// An HTTP/1.0 client knows the answer's end by the connection alone: only RST tells truncation from it.
+    var endsWithConnection = false
     /// The client's connection ends with this answer.
     var closesClient = false
     var isTunnel = false
@@ -164,6 +168,11 @@ final class Transaction {
 
     /// Moves what has come of the body to the worker, as far as it takes it.
     func pump() {
+        if continues == .awaited, client.inbound.readableBytes > 0 {
+            // A client need not wait for `100 Continue` (RFC 9110 section 10.1.1): this one has gone ahead.
+            continues = .given
+            upstream?.wait(.answer)
+        }
         while wantsBody, let upstream {
             let piece: BodyDecoder.Piece
             do throws(BodyFault) { piece = try body.next(&client.inbound) } catch {
@@ -220,6 +229,7 @@ final class Transaction {
     }
 
     private func badBody(_ fault: BodyFault) {
+        isBodyBad = true
         reason = "invalid_body"
         front.refused(HeadRefusal(400, "an invalid chunk in a body"), peer: client.peerText)
         endOnOwn(answering: 400, "an invalid chunk in the body")
@@ -314,18 +324,17 @@ final class Transaction {
         let hasBegun = answer != nil
         close(status: hasBegun ? answer?.status ?? 0 : status ?? 0)
         guard let status, !hasBegun else {
-            // An HTTP/1.0 client knows the end by the connection alone: only RST tells it from a clean one.
-            return client.abort(reset: isTunnel || !isChunked && answerBody.endsWithConnection)
+            return client.abort(reset: isTunnel || endsWithConnection)
         }
         client.answer(
             status: status, detail: detail, fields: fields, headOnly: plan.isHead,
-            closing: !plan.keepsAlive || !body.isWhole || front.admission.isLastCall)
+            closing: !plan.keepsAlive || !body.isWhole || isBodyBad || front.admission.isLastCall)
     }
 
     /// Lets go of the worker and tells who keeps accounts.
     private func close(status: Int) {
         isOver = true
-        upstream?.close(reset: isTunnel)
+        upstream?.close(reset: isTunnel && tunnelEnds == 0)
         upstream = nil
         let now = front.clock()
         front.onFinished(

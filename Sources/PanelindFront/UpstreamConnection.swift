@@ -27,6 +27,8 @@ final class UpstreamConnection: ChannelInboundHandler, DeadlineOwner {
     private var entry: ConnectionDeadlines.Entry?
     private var isClosed = false
     private var inputEnded = false
+    private var outputEnded = false
+    private var hasFailed = false
     private var hasUnflushed = false
 
     init(pool: UpstreamPool, generation: Generation, descriptor: CInt?, transaction: Transaction) {
@@ -59,16 +61,19 @@ final class UpstreamConnection: ChannelInboundHandler, DeadlineOwner {
         transaction.unreachable(error)
     }
 
-    func channelInactive(context: ChannelHandlerContext) { gone(reset: !inputEnded) }
+    func channelInactive(context: ChannelHandlerContext) { gone() }
 
-    func handlerRemoved(context: ChannelHandlerContext) { gone(reset: !inputEnded) }
+    func handlerRemoved(context: ChannelHandlerContext) { gone() }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        hasFailed = true
         // The channel closes by itself after an error of its socket.
         if !isClosed { context.close(promise: nil) }
     }
 
-    private func gone(reset: Bool) {
+    private func gone() {
+        // The worker's FIN after ours closes the channel at once, and is told by nothing else.
+        let reset = hasFailed || !inputEnded && !outputEnded
         let wasOpen = !isClosed
         isClosed = true
         context = nil
@@ -143,7 +148,10 @@ final class UpstreamConnection: ChannelInboundHandler, DeadlineOwner {
     func read() { context?.read() }
 
     /// Passes a FIN on.
-    func closeOutput() { context?.close(mode: .output, promise: nil) }
+    func closeOutput() {
+        outputEnded = true
+        context?.close(mode: .output, promise: nil)
+    }
 
     /// Ends it; the transaction does not hear of it.
     func close(reset: Bool = false) {
