@@ -235,7 +235,7 @@ def test_a_bad_chunk_is_refused_and_the_worker_never_sees_the_request_whole(fram
 @pytest.mark.case("F06")
 def test_a_chunk_s_extension_is_dropped(framing_front):
     front = framing_front
-    data = (b"5;name=value\r\nhello\r\n000A ; x=\"y;z\"\r\n0123456789\r\n0;last\r\n\r\n")
+    data = (b"5;name=value\r\nhello\r\n000A;x=\"y;z\"\r\n0123456789\r\n0;last\r\n\r\n")
     with front.client() as client:
         client.send(head("Host: h", "Transfer-Encoding: chunked", start="POST /extended HTTP/1.1") + data)
         got = client.answer()

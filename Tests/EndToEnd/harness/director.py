@@ -3,13 +3,17 @@
 # Read upstream.py for the steps, front.py for how both stand behind a panelind.
 
 import base64
+import fcntl
 import hashlib
 import json
 import pathlib
+import select
 import shutil
 import socket
+import struct
 import sys
 import tempfile
+import termios
 import threading
 import time
 from dataclasses import dataclass, field
@@ -104,30 +108,47 @@ class Director:
             threading.Thread(target=self._serve, args=(one,), daemon=True).start()
 
     def _serve(self, one):
-        pid = generation = None
+        """Reads one process's reports. Taken off the socket and written down under one lock: see `_settle`."""
+        process, rest = {}, b""
         try:
-            with one, one.makefile("rb") as lines:
-                for line in lines:
-                    event = json.loads(line)
-                    if "gate" in event and "kind" not in event:
-                        with self.news:
-                            if event["gate"] in self.released:
-                                one.sendall(b"x")
-                            else:
-                                self.gates.setdefault(event["gate"], []).append(one)
-                        # Until the waiter goes.
-                        continue
-                    if "hello" in event:
-                        pid, generation = event["hello"], event["generation"]
-                        event = {"kind": "hello", "t": time.monotonic()}
-                    with self.news:
-                        self.events.append({**event, "pid": pid, "generation": generation})
-                        self.news.notify_all()
+            while True:
+                select.select([one], [], [])
+                with self.news:
+                    piece = one.recv(1 << 20)
+                    *whole, rest = (rest + piece).split(b"\n")
+                    for line in whole:
+                        self._take(one, json.loads(line), process)
+                    self.news.notify_all()
+                    if not piece:
+                        break
         except (OSError, ValueError):
             pass
         finally:
             with self.news:
                 self._sockets.discard(one)
+                self.news.notify_all()
+            one.close()
+
+    def _take(self, one, event, process):
+        if "gate" in event:
+            if event["gate"] in self.released:
+                one.sendall(b"x")
+            else:
+                # Until the waiter goes.
+                self.gates.setdefault(event["gate"], []).append(one)
+            return
+        if "hello" in event:
+            process.update(pid=event["hello"], generation=event["generation"])
+            event = {"kind": "hello", "t": time.monotonic()}
+        self.events.append({**event, **process})
+
+    def _settle(self):
+        """Under the lock: all that the upstreams have reported so far is in `events`.
+
+        They report before they answer, so that whoever has seen an answer finds its request.
+        """
+        while any(_unread(one) for one in self._sockets):
+            self.news.wait(0.01)
 
     # -- what the test does
 
@@ -157,6 +178,7 @@ class Director:
 
     def find(self, kind, **fields):
         with self.news:
+            self._settle()
             return self._matching(kind, fields)
 
     def wait(self, kind, count=1, timeout=PATIENCE, **fields):
@@ -188,6 +210,7 @@ class Director:
         """The requests whose head came; panelind's own questions only if asked for."""
         found, latest = [], {}
         with self.news:
+            self._settle()
             events = list(self.events)
         for event in events:
             if event["kind"] == "head":
@@ -220,6 +243,7 @@ class Director:
         """What came on each connection, but for those that carried panelind's own question only."""
         found = {}
         with self.news:
+            self._settle()
             events = list(self.events)
         for event in events:
             if event["kind"] == "in":
@@ -235,6 +259,13 @@ class Director:
         assert not bad, bad
         extensions = self.find("extension")
         assert not extensions, extensions
+
+
+def _unread(one):
+    try:
+        return struct.unpack("i", fcntl.ioctl(one, termios.FIONREAD, b"\0\0\0\0"))[0]
+    except (OSError, ValueError):
+        return 0
 
 
 # -- steps
