@@ -9,6 +9,10 @@ public struct Admission: Sendable {
     /// A worker that lost a request and is still routed to after so long is alive: it gets the request once more.
     static let deathNotice: Duration = .milliseconds(250)
 
+    /// A worker that left a request untouched may be dying, and its listener outlives its connections by a moment: what
+    /// went there now would be lost with it, so nothing does for so long.
+    static let suspicion: Duration = .milliseconds(5)
+
     private struct Request: Hashable, Sendable {
         let bytes: Int
         /// Safe and without a body: it may be made twice (RFC 9110 section 9.2.2). Once retried, never again.
@@ -45,6 +49,8 @@ public struct Admission: Sendable {
     private var newest: UInt64 = 0
     /// More could be let go at once: the next step is due.
     private var releaseAt: Instant?
+    private var suspect: Generation?
+    private var suspectUntil = Instant.zero
 
     /// Makes an empty front that holds everything.
     public init(_ settings: AdmissionSettings) { self.settings = settings }
@@ -67,7 +73,8 @@ public struct Admission: Sendable {
     public var deadline: Instant? {
         guard held > 0 else { return nil }
         // Those in `queue` came in order; the retries wait differently long, and are few.
-        return ([releaseAt, queue.first.flatMap(giveUpAt)] + retries.map(giveUpAt)).earliest
+        let cleared = suspect != nil && suspect == routed ? suspectUntil : nil
+        return ([releaseAt, cleared, queue.first.flatMap(giveUpAt)] + retries.map(giveUpAt)).earliest
     }
 
     // MARK: Requests
@@ -117,6 +124,10 @@ public struct Admission: Sendable {
     public mutating func lost(_ id: RequestID, unsent: Bool = false, at now: Instant) -> [AdmissionAction] {
         guard var request = requests[id], !request.isHeld, let worker = request.worker else { return [] }
         var out: [AdmissionAction] = []
+        if !request.isTouched {
+            suspect = worker
+            suspectUntil = now + Self.suspicion
+        }
         if request.canRetry || unsent, !request.isTouched {
             count(request, worker, -1)
             if !unsent {
@@ -221,7 +232,7 @@ public struct Admission: Sendable {
 
     /// The worker that can take this request now. One that lost it never gets it again.
     private func freeWorker(for id: RequestID) -> Generation? {
-        guard let routed, requests[id]?.worker != routed else { return nil }
+        guard let routed, suspect != routed, requests[id]?.worker != routed else { return nil }
         return inFlight(of: routed) < settings.concurrency ? routed : nil
     }
 
@@ -236,6 +247,7 @@ public struct Admission: Sendable {
     /// Lets go who can, in order, a batch at a time.
     private mutating func release(at now: Instant, _ out: inout [AdmissionAction]) {
         releaseAt = nil
+        if suspect != nil, suspectUntil <= now { suspect = nil }
         guard routed != nil, held > 0 else { return }
         var left = Self.releaseBatch
         for id in retries where left > 0 {

@@ -208,15 +208,31 @@ struct AdmissionTests {
         let get = front.get()
         front.lose(get)
         let other = front.get()
+        #expect(front.admission.held == 2)
+        front.pass(Admission.suspicion)
         #expect(front.fate(other) == [.forward(other, Self.g1)])
         #expect(front.admission.held == 1)
-        front.pass(Admission.deathNotice - .nanoseconds(1))
+        front.pass(Admission.deathNotice - Admission.suspicion - .nanoseconds(1))
         #expect(front.fate(get) == [.forward(get, Self.g1)])
         front.pass(.nanoseconds(1))
         #expect(front.fate(get) == [.forward(get, Self.g1), .forward(get, Self.g1)])
         #expect(front.admission.held == 0)
         front.lose(get)
         #expect(front.fate(get).last == .fail(get))
+    }
+
+    @Test("nothing goes to a worker for a moment after it left a request untouched: it may be dying")
+    func suspicion() {
+        var front = Front()
+        let lost = front.post()
+        front.lose(lost)
+        #expect(front.fate(lost).last == .fail(lost))
+        let saved = front.post()
+        #expect(front.fate(saved).isEmpty)
+        front.route(.hold)
+        front.pass(.seconds(1))
+        front.route(.forward(Self.g2))
+        #expect(front.fate(saved) == [.forward(saved, Self.g2)])
     }
 
     @Test("a request that never reached its worker is made on the next, a POST too, as long as the hold lasts")
@@ -231,6 +247,7 @@ struct AdmissionTests {
         #expect(front.fate(post) == [.forward(post, Self.g1), .forward(post, Self.g2)])
         front.lose(post)
         #expect(front.fate(post).last == .fail(post))
+        front.pass(Admission.suspicion)
         let refused = front.post()
         for _ in 0..<100 {
             guard front.admission.inFlight == 1 else { break }
