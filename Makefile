@@ -8,7 +8,10 @@ PORT ?= 8080
 SEED ?= 42
 JOBS ?= 4
 
-.PHONY: reference help setup build run test unit end-to-end agent-test simulate check bench format lint clean
+# make install DESTDIR=… PREFIX=/usr/local, make deb MAINTAINER='NAME <MAIL>': the scripts read them.
+export DESTDIR PREFIX MAINTAINER
+
+.PHONY: install deb systemd-test reference help setup build run test unit end-to-end agent-test simulate check bench format lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +38,20 @@ agent-test:
 end-to-end: build
 	@scripts/setup end-to-end
 	@.venv/end-to-end/bin/python -m pytest -q -n $(JOBS) Tests/EndToEnd $(ARGS)
+
+install:  ## install program, units, completions and manual below PREFIX (/usr/local), in DESTDIR
+	@if command -v swift >/dev/null || [ ! -x $(BUILD)/panelind ]; then $(MAKE) --no-print-directory build; fi
+	@scripts/setup package
+	@scripts/install
+
+deb: build  ## build the Debian package and print its path
+	@scripts/setup package
+	@scripts/package
+
+systemd-test: build  ## install the package under real systemd 257 and 252, and in a whole machine (root)
+	@Tests/Environments/systemd.sh trixie
+	@Tests/Environments/systemd.sh bookworm
+	@Tests/Environments/machine.sh
 
 simulate: setup  ## replay one seed of the simulation: make simulate SEED=42
 	@scripts/build release panelind-sim
