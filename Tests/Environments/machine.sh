@@ -39,7 +39,7 @@ printf '[Service]\nMemoryMax=128M\nMemorySwapMax=0\nTasksMax=40\n' >"$SD_ROOT/et
 cat >"$SD_ROOT/etc/panelind/panelind.yaml" <<'YAML'
 worker:
   command: [/srv/agent/worker, listen, fd, "{fd}", on, TERM, exit, "0", child, begin, tag, bystander, end,
-            notify, READY=1, allocate-after, 4s, 300MiB]
+            notify, READY=1, allocate-after, 8s, 300MiB]
 probe: { readiness: { notify: true } }
 restart: { delay: 1s }
 YAML

@@ -71,6 +71,8 @@ end_load() {
 processes() { sd_exec pgrep -f -- "$1" || true; }
 some_left() { [ -n "$(processes "$1")" ]; }
 none_left() { [ -z "$(processes "$1")" ]; }
+# systemctl VERB that must succeed for the rest to make sense.
+tell() { sd_exec systemctl "$1" panelind.service || bad "systemctl $1 failed: $(sd_exec systemctl status -n 5 panelind.service)"; }
 main_pid() { unit MainPID; }
 
 # MARK: parts
@@ -138,7 +140,7 @@ part_journal() {
     mark
     configure "$(worker print '<3>as an error' print '<7>for debuggers' print-text \
         'Traceback (most recent call last):' print-text '  File "api.py", line 1, in quote' print-text 'ValueError: no such panel')"
-    sd_exec systemctl restart panelind.service
+    tell restart
     retry 5 logged '.PANELIND_EVENT == "worker_ready"' || true
     check "an event can be filtered by" logged '.PANELIND_EVENT == "worker_ready" and .PANELIND_GENERATION == "1"'
     check "the worker's lines carry stream and generation" logged \
@@ -194,7 +196,7 @@ part_watchdogs() {
     local before
     configure "$(worker tag first-life)"
     drop_in WatchdogSec=2s TimeoutAbortSec=2s
-    sd_exec systemctl restart panelind.service
+    tell restart
     sleep 5
     expect "a healthy panelind is left alone" 0 "$(unit NRestarts)"
     before=$(ask /pid)
@@ -211,7 +213,7 @@ part_watchdogs() {
     mark
     before=$(main_pid)
     configure "$(worker watchdog every 200ms for 1s)" '  watchdog: 700ms' 'restart: { delay: 100ms }'
-    sd_exec systemctl restart panelind.service
+    tell restart
     retry 20 logged '.PANELIND_EVENT == "worker_exited" and (.PANELIND_CAUSE == "watchdog" or (.MESSAGE | test("watchdog")))' || true
     check "a worker that misses its watchdog is ended" logged \
         '.PANELIND_EVENT == "worker_exited" and (.PANELIND_CAUSE == "watchdog" or (.MESSAGE | test("watchdog")))'
@@ -223,7 +225,7 @@ part_watchdogs() {
 part_killed() {
     say "kill -9"
     configure "$(worker setsid-child begin ignore TERM tag first-life end fork-orphans 3 begin ignore TERM tag first-life end)"
-    sd_exec systemctl restart panelind.service
+    tell restart
     local before
     before=$(main_pid)
     check "the worker has a tree" retry 10 some_left first-life
@@ -234,7 +236,7 @@ part_killed() {
     check "nothing of the old tree is left" retry 10 none_left first-life
     expect "systemd started panelind again" 1 "$(unit NRestarts)"
     check "which serves" retry 10 ready_as 1
-    sd_exec systemctl stop panelind.service
+    tell stop
     expect "after a stop the control group is empty" '' "$(unit ControlGroup | grep -v '^$' |
         while read -r g; do sd_exec cat "/sys/fs/cgroup$g/cgroup.procs" 2>/dev/null || true; done)"
 }
@@ -245,7 +247,7 @@ part_stop() {
     configure "$(worker)" 'stop: { budget: 14s, drain: 9s }'
     # Less than the drain takes: only EXTEND_TIMEOUT_USEC can save the request.
     drop_in TimeoutStopSec=3s
-    sd_exec systemctl start panelind.service
+    tell start
     ask '/slow?ms=6000' >"$SD_WORK/slow" 2>&1 &
     answer=$!
     sleep 0.5
@@ -258,7 +260,7 @@ part_stop() {
     # A worker that will not leave is killed at the end of the grace, and that is a clean stop too.
     configure '[/srv/agent/worker, ignore, TERM, notify, READY=1]' 'serve: { mode: direct }' 'stop: { budget: 3s }'
     drop_in
-    sd_exec systemctl start panelind.service
+    tell start
     begin=$SECONDS
     quietly sd_exec systemctl stop panelind.service || true
     [ $((SECONDS - begin)) -le 4 ] && ok "a worker that ignores TERM ends within the budget" || bad "it took $((SECONDS - begin)) s"
@@ -291,7 +293,7 @@ part_sockets() {
     expect "and has started it" active "$(unit ActiveState)"
     before=$(main_pid)
     begin_load
-    sd_exec systemctl restart panelind.service
+    tell restart
     end_load "a restart of panelind under load fails no request"
     expect "panelind is another" yes "$([ "$(main_pid)" != "$before" ] && echo yes)"
     begin_load
