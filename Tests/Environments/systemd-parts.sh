@@ -21,10 +21,11 @@ logged() { since | jq -es "any(.[]; $1)" >/dev/null; }
 
 # worker STEP... : the command of a worker that serves in this run's mode and drains when it is told to end.
 worker() {
-    local listen='unix, "{socket}"'
+    local listen='unix, "{socket}"' steps=''
     [ "$mode" = front ] || listen='fd, "{fd}"'
+    if [ $# -gt 0 ]; then steps=$(printf ', "%s"' "$@"); fi
     printf '[/srv/agent/worker%s, listen, %s, "on", TERM, begin, drain, exit, "0", end, notify, READY=1]' \
-        "$(printf ', "%s"' "$@")" "$listen"
+        "$steps" "$listen"
 }
 
 # configure COMMAND [LINE]... : /etc/panelind/panelind.yaml.
@@ -128,7 +129,7 @@ part_start() {
     expect "requests are answered" 200 "$(sd_net curl -s -o /dev/null -w '%{http_code}' --noproxy '*' http://127.0.0.1:8080/pid)"
     expect "the worker has the credential, as a user that exists only while it runs" s3cret "$(ask '/env?API_KEY')"
     expect "who is not root" '[1-9]*' "$(sd_exec ps -o uid= -p "$(ask /pid)" | tr -d ' ')"
-    if sd_exec grep -rqs s3cret /proc/*/cmdline; then bad "the secret is on a command line"; else ok "no command line has it"; fi
+    if sd_exec sh -c 'grep -qs "s3cre[t]" /proc/*/cmdline'; then bad "the secret is on a command line"; else ok "no command line has it"; fi
     expect "systemd's own watchdog is not the worker's" 404 \
         "$(sd_net curl -s -o /dev/null -w '%{http_code}' --noproxy '*' 'http://127.0.0.1:8080/env?WATCHDOG_USEC')"
     expect "nor is its notification socket" '404 or another' "$(case $(ask '/env?NOTIFY_SOCKET') in
@@ -139,7 +140,7 @@ part_journal() {
     say "journal"
     mark
     configure "$(worker print '<3>as an error' print '<7>for debuggers' print-text \
-        'Traceback (most recent call last):' print-text '  File "api.py", line 1, in quote' print-text 'ValueError: no such panel')"
+        'Traceback (most recent call last):' print-text '  File api.py, line 1, in quote' print-text 'ValueError: no such panel')"
     tell restart
     retry 5 logged '.PANELIND_EVENT == "worker_ready"' || true
     check "an event can be filtered by" logged '.PANELIND_EVENT == "worker_ready" and .PANELIND_GENERATION == "1"'
@@ -270,7 +271,7 @@ part_stop() {
 part_never_ready() {
     say "never ready"
     mark
-    configure '[/srv/agent/worker, print, "no database here", sleep, 1h]' \
+    configure '[/srv/agent/worker, print, "no database here", sleep, 60m]' \
         'serve: { mode: direct }' 'probe: { startup: { deadline: 2s }, readiness: { notify: true } }' 'restart: { limit: 0 }'
     drop_in Restart=no
     expect "start fails" 1 "$(quietly sd_exec systemctl start panelind.service && echo 0 || echo 1)"
