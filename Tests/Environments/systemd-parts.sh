@@ -16,7 +16,7 @@ quietly() { "$@" >/dev/null 2>&1; }
 
 # mark, since : the journal of the unit from the last mark on, one JSON object a line.
 mark() { CURSOR=$(sd_exec journalctl -q -n 1 -o json --no-pager | jq -r .__CURSOR); }
-since() { sd_exec journalctl -q --after-cursor="$CURSOR" -u "${1:-panelind.service}" -o json --no-pager; }
+since() { sd_exec journalctl -q --all --after-cursor="$CURSOR" -u "${1:-panelind.service}" -o json --no-pager; }
 logged() { since | jq -es "any(.[]; $1)" >/dev/null; }
 
 # worker STEP... : the command of a worker that serves in this run's mode and drains when it is told to end.
@@ -120,7 +120,7 @@ part_start() {
     local start=$!
     retry 10 unit_is ActiveState activating || true
     expect "while the worker boots the unit is activating" activating "$(unit ActiveState)"
-    expect "with a status that says so" '*start*' "$(unit StatusText)"
+    check "with a status that says so" retry 5 unit_is StatusText '*is starting*'
     wait "$start" && ok "start returns" || bad "start failed"
     expect "when the worker is ready" true "$(health | jq '.state == "ready"')"
     expect "and the unit is active" active "$(unit ActiveState)"
@@ -152,12 +152,33 @@ part_journal() {
     check "a traceback is one entry" logged \
         '(.MESSAGE | tostring | test("^Traceback(.|\n)*ValueError: no such panel$")) and .PRIORITY == "3"'
     check "entries are the unit's" logged '._SYSTEMD_UNIT == "panelind.service" and .PANELIND_EVENT == "panelind_started"'
+
+    # More than a datagram holds; and a journal that takes nothing, which is not the worker's to wait for.
+    mark
+    configure "$(worker print 1 lines bytes 900000)" 'log: { lineLimit: 1MiB }'
+    tell restart
+    check "a line of 900,000 bytes is one entry" retry 10 logged '(.MESSAGE | tostring | length) >= 900000'
+    configure "$(worker every 5ms print 20 lines bytes 1000)" 'log: { buffer: 1MiB }'
+    drop_in LogRateLimitIntervalSec=0
+    tell restart
+    local journald
+    journald=$(sd_exec systemctl show -P MainPID systemd-journald.service)
+    sd_exec kill -STOP "$journald"
+    sleep 3
+    expect "with a journal that has stopped the worker answers" '[0-9]*' "$(ask /pid)"
+    sd_exec kill -CONT "$journald"
+    check "what was lost meanwhile is counted" retry 20 logged '.PANELIND_EVENT == "log_dropped"'
+    expect "panelind is well" 'active 0' "$(unit ActiveState) $(unit NRestarts)"
+    tell stop
 }
 
 part_reload() {
     say "reload"
     # On 252 the command of the unit asks; from 253 on a signal and the notification.
     local before
+    configure "$(worker)"
+    drop_in
+    tell start
     before=$(main_pid)
     mark
     begin_load
