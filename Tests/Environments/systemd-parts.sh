@@ -74,6 +74,16 @@ some_left() { [ -n "$(processes "$1")" ]; }
 none_left() { [ -z "$(processes "$1")" ]; }
 # systemctl VERB that must succeed for the rest to make sense.
 tell() { sd_exec systemctl "$1" panelind.service || bad "systemctl $1 failed: $(sd_exec systemctl status -n 5 panelind.service)"; }
+# reload : as the administrator does. Before the control socket was made there was no `panelind reload`, which 252 needs.
+reload() {
+    if [ "$type" = notify-reload ] || sd_exec panelind --help | grep -q '^  reload '; then
+        sd_exec systemctl reload panelind.service
+        return
+    fi
+    note "this build has no panelind reload: SIGHUP instead" >&3
+    sd_exec systemctl kill --kill-whom=main --signal=HUP panelind.service
+    sleep 2
+}
 main_pid() { unit MainPID; }
 
 # MARK: parts
@@ -182,7 +192,7 @@ part_reload() {
     before=$(main_pid)
     mark
     begin_load
-    expect "a reload under load returns" 0 "$(quietly sd_exec systemctl reload panelind.service && echo 0 || echo $?)"
+    expect "a reload under load returns" 0 "$(quietly reload && echo 0 || echo $?)"
     expect "when the next worker serves" true "$(health | jq '.state == "ready" and .generation == 2')"
     end_load "no request failed"
     expect "panelind is the same" "$before" "$(main_pid)"
@@ -190,7 +200,7 @@ part_reload() {
 
     configure '[/srv/agent/worker' '  no'
     local begin=$SECONDS
-    quietly sd_exec systemctl reload panelind.service || true
+    quietly reload || true
     [ $((SECONDS - begin)) -le 10 ] && ok "a reload of a bad configuration ends" || bad "it took $((SECONDS - begin)) s"
     expect "and changes nothing" true "$(health | jq '.state == "ready" and .generation == 2')"
     retry 5 unit_is ActiveState active || true

@@ -24,6 +24,7 @@ install -D -m 755 "$binaries/scripted-worker" "$SD_ROOT/srv/agent/worker"
 defer 'if [ "$FAILED" -gt 0 ]; then sd_exec journalctl --no-pager -n 80 -o short-monotonic -u "panelind*" >&2; fi'
 . "$ENV_DIR/systemd-parts.sh"
 
+exec 3>&1
 say "systemd of $suite, $mode mode"
 sd_boot
 version=$(sd_exec systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
