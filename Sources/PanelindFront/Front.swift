@@ -107,7 +107,10 @@ public final class Front {
             upstreams.dropIdle(except: generation)
             if listenerIsInherited { serverStorage?.stopAccepting() }
         case .refuse(.draining, _), .refuse(.stopping, _):
-            if listenerIsInherited { serverStorage?.stopAccepting() }
+            guard listenerIsInherited else { break }
+            serverStorage?.stopAccepting()
+            // Those who ask again are the successor's.
+            serverStorage?.deadlines.expireAll(.idle)
         case .hold, .refuse: upstreams.dropIdle()
         }
     }

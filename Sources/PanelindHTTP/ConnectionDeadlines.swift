@@ -114,6 +114,18 @@ public final class ConnectionDeadlines {
         return true
     }
 
+    /// Ends every connection that is in this wait now.
+    public func expireAll(_ wait: Wait) {
+        var owners: [any DeadlineOwner] = []
+        var entry = lists[wait.rawValue].first
+        while let one = entry {
+            owners.append(one.owner)
+            entry = one.next
+        }
+        // Apart: they leave the register while it runs.
+        for owner in owners { owner.deadlinePassed(wait) }
+    }
+
     /// Calls for every owner, in no particular order; owners may leave while it runs.
     public func forEach(_ body: (any DeadlineOwner) -> Void) {
         var owners: [any DeadlineOwner] = []

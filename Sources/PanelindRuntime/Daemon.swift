@@ -83,6 +83,7 @@ public final class Daemon {
         var machine = settings.supervisorSettings(revision: 0)
         machine.adoptsOrphans = children.adoptsOrphans
         machine.watchdogPing = serviceRequests.watchdogPing
+        machine.handOver(listening)
         let seed = UInt64(bitPattern: startedAt.nanoseconds) ^ UInt64(getpid()) << 32
         driver = Driver(Supervisor(machine, seed: seed), clock: Clock.now)
         let board = HealthBoard(
@@ -280,6 +281,7 @@ public final class Daemon {
         var machine = settings.supervisorSettings(revision: performer.revision)
         machine.adoptsOrphans = children.adoptsOrphans
         machine.watchdogPing = serviceRequests.watchdogPing
+        machine.handOver(performer.listening)
         driver.enqueue(.operator(.reload(machine)))
     }
 

@@ -42,6 +42,17 @@ extension Daemon {
     }
 }
 
+extension SupervisorSettings {
+    /// Where somebody keeps the front's listener open beyond us, a successor comes: clients whose connections are kept
+    /// get a last answer, with `Connection: close`, before requests are refused. An idle front would drain at once.
+    mutating func handOver(_ listening: Listening) {
+        let enough = Duration.milliseconds(250)
+        guard mode == .front, listening.serve?.isInherited == true, stop.delay < enough else { return }
+        stop.drain = max(.zero, stop.drain - (enough - stop.delay))
+        stop.delay = enough
+    }
+}
+
 extension Performer {
     /// Decides where a worker will serve, and tells it and the front.
     func choosePlace(_ generation: Generation, _ launch: inout Launch) -> StartFailure? {
