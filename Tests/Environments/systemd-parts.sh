@@ -325,8 +325,8 @@ part_sockets() {
     expect "and has started it" active "$(unit ActiveState)"
     before=$(main_pid)
     begin_load
-    tell restart
-    end_load "a restart of panelind under load fails no request"
+    for _ in 1 2 3 4; do tell restart; done
+    end_load "four restarts of panelind under load fail no request"
     expect "panelind is another" yes "$([ "$(main_pid)" != "$before" ] && echo yes)"
     begin_load
     before=$(main_pid)
