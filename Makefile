@@ -49,9 +49,7 @@ deb: build  ## build the Debian package and print its path
 	@scripts/package
 
 systemd-test: build  ## install the package under real systemd 257 and 252, and in a whole machine (root)
-	@Tests/Environments/systemd.sh trixie
-	@Tests/Environments/systemd.sh bookworm
-	@Tests/Environments/machine.sh
+	@Tests/Environments/systemd-all.sh
 
 simulate: setup  ## replay one seed of the simulation: make simulate SEED=42
 	@scripts/build release panelind-sim
