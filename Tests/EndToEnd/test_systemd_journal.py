@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from harness import Journal, in_namespace
+from harness import Journal, in_namespace, wait_until
 
 NOTIFY = {"probe.readiness.notify": True}
 
@@ -112,8 +112,6 @@ def test_a_journal_that_stands_holds_neither_worker_nor_stop(panelind, tmp_path)
         command=["sh", "-c", f"yes line of some length | head -n 400000; touch {done}; exec sleep 60"],
         settings={"log.format": "journal", "log.buffer": "256KiB", "stop.budget": "8s"}, sidecar=True,
         wrapper=in_namespace(EMPTY + f"mount --bind {place} /run/systemd/journal"))
-    from harness import wait_until
-
     wait_until(done.exists, "the worker has written 8 MB that nobody reads", timeout=60)
     assert daemon.get("/health", timeout=2).status == 200
     assert daemon.stop() == 0

@@ -6,11 +6,12 @@ import glob
 import os
 import signal
 import socket
+import subprocess
 import time
 
 import pytest
 
-from harness import Receiver, http, in_namespace, wait_until
+from harness import Receiver, binaries, in_namespace, wait_until
 
 NOTIFY = {"probe.readiness.notify": True}
 # What dlopen finds by the name libsystemd.so.0.
@@ -334,6 +335,12 @@ def test_without_the_library_there_is_one_warning_and_the_messages_go(panelind, 
     said = daemon.events("notify_failed")
     assert len(said) == 1 and "cannot load libsystemd: " in said[0]["message"]
     assert "BARRIER=1" not in service.texts
+
+
+def test_the_binary_is_not_linked_against_the_library():
+    """It starts in an image without it."""
+    needed = subprocess.run(["ldd", binaries() / "panelind"], capture_output=True, text=True, check=True).stdout
+    assert "libc.so" in needed and "systemd" not in needed
 
 
 def test_nothing_wakes_but_the_watchdog_that_is_asked_for(panelind, service):
