@@ -100,7 +100,7 @@ func readSecrets(_ settings: Settings) -> Result<[NamedText], StartFailure> {
         switch readSecret(secret.text, .real) {
         case .success(let text): secrets.append(NamedText(secret.name, text))
         case .failure(let error):
-            return .failure(StartFailure(.other, "cannot start worker: \(error.message)"))
+            return .failure(StartFailure(.other, "cannot start worker: \(secret.name): \(error.message)"))
         }
     }
     return .success(secrets)

@@ -14,6 +14,11 @@ extension Resolver {
                 "serve.mode: direct mode on \(platform.rawValue) refuses requests while the worker is away; "
                     + "use {socket} or {port} in worker.command")
         }
+        if mode == .socket, platform == .cloudrun {
+            advice.append(
+                "serve.mode: in socket mode on cloudrun /health and /ready are only on the sidecar, not on $PORT, and a "
+                    + "TCP startup probe passes without a worker; use {socket}, or HTTP probes on the sidecar's port")
+        }
         advice += commandAdvice(settings.worker.command)
         if let limit = Self.platformBudget[platform], settings.stop.budget > limit {
             advice.append(

@@ -221,6 +221,8 @@ public func readSecret(_ path: String, _ world: World) -> Result<String, SecretE
         .failure(SecretError(message: "cannot read \(shortened(path, to: 1000)): \(why)"))
     }
     switch world.read(path, 64 << 10) {
+    case .failure(.missing): return refused("no such file; mount it there, or write another path")
+    case .failure(.directory): return refused("a directory; write the path of the file in it")
     case .failure(let error): return refused(error.text)
     case .success(var bytes):
         if bytes.last == 0x0A {
@@ -228,7 +230,7 @@ public func readSecret(_ path: String, _ world: World) -> Result<String, SecretE
             // A file from Windows: the carriage return belongs to the newline.
             if bytes.last == 0x0D { bytes.removeLast() }
         }
-        if bytes.isEmpty { return refused("empty") }
+        if bytes.isEmpty { return refused("empty; write the value into it") }
         if bytes.contains(0) { return refused("it holds a NUL byte, which no variable can") }
         guard let text = String(validating: bytes, as: UTF8.self) else { return refused("it is not UTF-8") }
         return .success(text)

@@ -134,6 +134,12 @@ import Testing
                     + "use {socket} or {port} in worker.command"
             ),
             (
+                ["uvicorn", "--fd", "{fd}"], ["platform=cloudrun"],
+                "serve.mode: in socket mode on cloudrun /health and /ready are only on the sidecar, not on $PORT, and a "
+                    + "TCP startup probe passes without a worker; use {socket}, or HTTP probes on the sidecar's port"
+            ),
+            (["uvicorn", "--fd", "{fd}"], ["platform=kubernetes"], nil),
+            (
                 ["uvicorn", "{socket}"], ["platform=cloudrun", "stop.budget=20s"],
                 "stop.budget: 20s is beyond the 10s after which cloudrun kills; write less than 10s"
             ),

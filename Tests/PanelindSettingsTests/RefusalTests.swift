@@ -133,17 +133,18 @@ import Testing
             ),
             (
                 "worker.secrets={K: /secrets/none}",
-                "cannot use worker.secrets={K: /secrets/none}: K: cannot read /secrets/none: no such file "
-                    + "(--set worker.secrets)"
+                "cannot use worker.secrets={K: /secrets/none}: K: cannot read /secrets/none: no such file; "
+                    + "mount it there, or write another path (--set worker.secrets)"
             ),
             (
                 "worker.secrets={K: /secrets/empty}",
-                "cannot use worker.secrets={K: /secrets/empty}: K: cannot read /secrets/empty: empty "
-                    + "(--set worker.secrets)"
+                "cannot use worker.secrets={K: /secrets/empty}: K: cannot read /secrets/empty: empty; "
+                    + "write the value into it (--set worker.secrets)"
             ),
             (
                 "worker.secrets={K: /secrets}",
-                "cannot use worker.secrets={K: /secrets}: K: cannot read /secrets: a directory (--set worker.secrets)"
+                "cannot use worker.secrets={K: /secrets}: K: cannot read /secrets: a directory; "
+                    + "write the path of the file in it (--set worker.secrets)"
             ),
             (
                 "log.project=${UNSET_NAME}",

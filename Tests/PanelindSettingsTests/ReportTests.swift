@@ -88,10 +88,10 @@ import Testing
         #expect(read("/secrets/key") == "s3cr3t-value")
         #expect(read("/crlf") == "a")
         #expect(read("/two") == "a\n")
-        #expect(read("/secrets/empty") == "cannot read /secrets/empty: empty")
+        #expect(read("/secrets/empty") == "cannot read /secrets/empty: empty; write the value into it")
         #expect(read("/nul") == "cannot read /nul: it holds a NUL byte, which no variable can")
         #expect(read("/big") == "cannot read /big: too large")
-        #expect(read("/secrets") == "cannot read /secrets: a directory")
+        #expect(read("/secrets") == "cannot read /secrets: a directory; write the path of the file in it")
     }
 
     @Test("each declared example would be accepted, and each default is shown in the reference")
