@@ -25,7 +25,7 @@ public final class PrivateDirectory {
 
     deinit { remove() }
 
-    /// Makes one below the first usable of $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR, $TMPDIR and /tmp.
+    /// Makes one below the first usable of $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR, $TMPDIR, /tmp and /dev/shm.
     ///
     /// For another user's access a place is usable only if everyone may pass through its parents.
     public static func make(
@@ -36,7 +36,8 @@ public final class PrivateDirectory {
             // systemd separates several runtime directories by colons.
             environment(name).flatMap { $0.split(separator: ":").first }.map(String.init)
         }
-        places.append("/tmp")
+        // The last one for a read-only root without a tmpfs: every container has it, in memory.
+        places += ["/tmp", "/dev/shm"]
         for place in places where place.hasPrefix("/") && place.utf8.count <= 53 {
             if access != .own, !isSearchable(place) {
                 refusal = SystemError(EACCES)

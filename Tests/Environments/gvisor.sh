@@ -4,6 +4,7 @@
 # generation): it serves, restarts after a crash, sweeps what a worker left, and stops with 0. Read gvisor-lib.sh first.
 #
 #   sudo Tests/Environments/gvisor.sh          PANELIND_BIN_DIR: where the release build is, if not in .build/release
+# shellcheck disable=SC1091,SC2015,SC2016,SC2034
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 . "$ENV_DIR/gvisor-lib.sh"
