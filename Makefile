@@ -11,7 +11,8 @@ JOBS ?= 4
 # make install DESTDIR=… PREFIX=/usr/local, make deb MAINTAINER='NAME <MAIL>': the scripts read them.
 export DESTDIR PREFIX MAINTAINER
 
-.PHONY: install deb systemd-test reference help setup build run test unit end-to-end agent-test simulate check bench format lint clean
+.PHONY: install deb systemd-test deployment reference help setup build run test unit end-to-end agent-test simulate \
+        check bench format lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +51,9 @@ deb: build  ## build the Debian package and print its path
 
 systemd-test: build  ## install the package under real systemd 257 and 252, and in a whole machine (root)
 	@Tests/Environments/systemd-all.sh
+deployment: build  ## judge image, build, service, alerts and scripts; needs no cloud
+	@Tests/Deployment/validators/check_all.sh
+	@.venv/deployment/bin/python -m pytest -q -n 2 Tests/Deployment $(ARGS)
 
 simulate: setup  ## replay one seed of the simulation: make simulate SEED=42
 	@scripts/build release panelind-sim

@@ -12,6 +12,8 @@ set -euo pipefail
 need_packages curl jq python3 git util-linux
 ct_prepare
 work=$(mktemp -d)
+# An OOM kill leaves an empty file `oom` in the working directory of whoever started the container.
+cd "$work"
 defer 'rm -rf --one-file-system "$work"'
 canary=canary-$(od -An -N8 -tx8 /dev/urandom | tr -d ' ')
 
