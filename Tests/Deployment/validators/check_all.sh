@@ -20,5 +20,5 @@ each '-path "*prom*" -name "*.y*ml" ! -name "*test*"' "$bin/promtool" check rule
 each '-path "*prom*" -name "*test*.y*ml"' "$bin/promtool" test rules
 each '-name "*.sh" -o -name "*.md" -o -name "cloudbuild*.y*ml"' "$here/check_shell.py"
 each '-name Dockerfile -o -name "Dockerfile.*"' "$here/check_dockerfile.py"
-each '-name "*.yaml" -o -name "*.yml"' "$bin/yamllint" --strict -d '{extends: default, rules: {line-length: {max: 160}, document-start: disable, comments: disable}}'
+each '-name "*.yaml" -o -name "*.yml"' "$bin/python" -m yamllint --strict -d '{extends: default, rules: {line-length: {max: 160}, document-start: disable, comments: disable}}'
 exit $rc
