@@ -4,6 +4,7 @@
 
 import json
 import re
+import time
 
 import pytest
 
@@ -133,9 +134,7 @@ def test_errors_are_the_default(front):
     assert one.get("/late").status == 502
     line(one, "/late")
     assert [path_of(record) for record in lines(one)] == ["/fail", "/slow", "/late"]
-    slow_line = line(one, "/slow")
-    assert slow_line["severity"] == "WARNING"
-    assert float(slow_line["httpRequest"]["latency"][:-1]) >= 0.5
+    assert float(line(one, "/slow")["httpRequest"]["latency"][:-1]) >= 0.5
 
 
 def test_what_panelind_answers_itself_is_logged_too(front):
@@ -159,9 +158,26 @@ def test_refused_requests_are_logged_with_their_reason(front):
     with one.client() as client:
         client.send(b"POST /refused HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n")
         assert client.answer().status == 400
-    record = wait_until(
-        lambda: [r for r in one.daemon.records if r.get("httpRequest", {}).get("status") == 400], "a line of it")[0]
-    assert re.search(r"transfer-encoding|content-length|framing", record["message"].lower()), record
+    record = one.daemon.wait_event("request_refused")
+    assert record["status"] == 400 and record["severity"] == "WARNING"
+    assert re.search(r"transfer-encoding|content-length", record["message"].lower()), record
+    assert record["remote_ip"] == "127.0.0.1"
+
+
+def test_a_flood_of_refused_requests_is_no_flood_of_lines(front):
+    one = front()
+    for _ in range(200):
+        with one.client() as client:
+            client.send(b"nonsense\r\n\r\n")
+            client.answer()
+    time.sleep(1)
+    with one.client() as client:
+        client.send(b"nonsense\r\n\r\n")
+        client.answer()
+    assert one.daemon.stop() == 0
+    told = one.daemon.events("request_refused")
+    assert len(told) + sum(record.get("untold", 0) for record in told) == 201
+    assert len(told) < 150
 
 
 def test_a_broken_answer_is_logged_with_its_reason(front):
@@ -251,6 +267,7 @@ def test_a_user_agent_beyond_ascii_is_one_line_of_json(logging_front):
 
 def test_the_text_format_has_one_line_a_request(front):
     one = front(settings={"log.access": "all", "log.format": "text"}, ready=False)
+    wait_until(lambda: any(b"ready" in text for text in one.daemon.lines), "the worker is ready")
     with one.client() as client:
         client.post("/in-text", b"x", "User-Agent: agent/1")
         assert client.answer().status == 200

@@ -143,7 +143,7 @@ def test_an_idle_front_makes_no_wake_up(front):
         client.get("/x")
         assert client.answer().status == 200
     # The connections to the worker are given up after 3 s.
-    wait_until(lambda: not [c for c in one.director.find("open") if not one.director.find("eof", conn=c["conn"])],
+    wait_until(lambda: not [c for c in one.director.find("open") if not one.director.find("closed", conn=c["conn"])],
                "the pooled connections are closed", timeout=15)
     time.sleep(0.5)
 

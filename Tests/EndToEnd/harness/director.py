@@ -110,9 +110,11 @@ class Director:
     def _serve(self, one):
         """Reads one process's reports. Taken off the socket and written down under one lock: see `_settle`."""
         process, rest = {}, b""
+        poll = select.poll()
+        poll.register(one, select.POLLIN)
         try:
             while True:
-                select.select([one], [], [])
+                poll.poll()
                 with self.news:
                     piece = one.recv(1 << 20)
                     *whole, rest = (rest + piece).split(b"\n")

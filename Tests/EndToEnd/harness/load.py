@@ -36,7 +36,7 @@ class Load:
         self.port, self.make, self.rate, self.clients, self.timeout = port, make, rate, clients, timeout
         self.outcomes = []
         self.idle = []
-        self.numbers = itertools.count()
+        self.begun = 0
         self.over = threading.Event()
         self.thread = threading.Thread(target=lambda: asyncio.run(self._run()))
 
@@ -70,7 +70,7 @@ class Load:
             await self._one()
 
     async def _one(self):
-        number = next(self.numbers)
+        number, self.begun = self.begun, self.begun + 1
         method, data = self.make(number)
         outcome = Outcome(number, method, time.monotonic())
         writer = None
@@ -104,6 +104,11 @@ class Load:
             await reader.readexactly(int(length))
         outcome.whole = True
         return "connection: close" not in head
+
+    @property
+    def outstanding(self):
+        """Asked and not answered."""
+        return self.begun - len(self.outcomes)
 
     def failures(self):
         return [one for one in self.outcomes if one.failed]

@@ -115,7 +115,7 @@ class Client:
         view = memoryview(data)
         self.socket.setblocking(False)
         try:
-            while sent < len(data) and select.select([], [self.socket], [], quiet)[1]:
+            while sent < len(data) and self._is(select.POLLOUT, quiet):
                 sent += self.socket.send(view[sent : sent + 65536])
         except (BrokenPipeError, ConnectionResetError) as error:
             self.refused = error
@@ -174,7 +174,13 @@ class Client:
 
     def is_silent(self, seconds=0.2):
         """Nothing comes, not even the end, for so long."""
-        return not self.buffer and not select.select([self.socket], [], [], seconds)[0]
+        return not self.buffer and not self._is(select.POLLIN, seconds)
+
+    def _is(self, event, seconds):
+        """Whether poll(2) says so within this time; select(2) does not know descriptors beyond 1023."""
+        poll = select.poll()
+        poll.register(self.socket, event)
+        return bool(poll.poll(seconds * 1000))
 
     def _line(self, what, limit=1 << 20):
         while b"\n" not in self.buffer:

@@ -33,6 +33,15 @@ TOLD = 256 << 10
 PATTERN = bytes(range(256)) * 256
 
 
+def readable(*files):
+    """Waits for one of them; select(2) does not know descriptors beyond 1023."""
+    poll = select.poll()
+    for one in files:
+        poll.register(one, select.POLLIN)
+    found = {number for number, _ in poll.poll()}
+    return [one for one in files if (one if isinstance(one, int) else one.fileno()) in found]
+
+
 class Over(Exception):
     """This connection is done."""
 
@@ -172,11 +181,8 @@ class Connection:
                 return False
             if not self.buffer:
                 # Idle: the signal ends it too.
-                ready, _, _ = select.select([self.sock, TERM_PIPE], [], [])
-                if self.sock not in ready:
-                    if TERM_MODE == "drain":
-                        return False
-                    select.select([self.sock], [], [])
+                if self.sock not in readable(self.sock, TERM_PIPE) and TERM_MODE == "drain":
+                    return False
             if not self.fill():
                 if self.buffer:
                     self.tell("partial", data=self.buffer[:1000].decode("latin-1"))
@@ -288,7 +294,7 @@ class Connection:
             if self.buffer:
                 data, self.buffer = self.buffer, b""
                 self.sock.sendall(data)
-            ready, _, _ = select.select([self.sock] + ([] if TERMINATED else [TERM_PIPE]), [], [])
+            ready = readable(self.sock, *([] if TERMINATED else [TERM_PIPE]))
             if self.sock in ready and not self.fill():
                 self.sock.shutdown(socket.SHUT_WR)
                 return
@@ -334,7 +340,11 @@ class Connection:
 
     def do_close(self):
         # Not a reset: what has come is taken first.
-        while select.select([self.sock], [], [], 0)[0] and self.fill():
+        self.sock.setblocking(False)
+        try:
+            while self.fill():
+                pass
+        except BlockingIOError:
             pass
         raise Over
 
@@ -400,7 +410,8 @@ def main():
     control.tell("environment", value={key: value for key, value in os.environ.items()}, arguments=sys.argv[1:])
     own = boot.get(str(GENERATION), boot.get("*", {}))
     if "gate" in own:
-        control.connect({"gate": own["gate"]}).recv(1)
+        if TERM_PIPE in readable(control.connect({"gate": own["gate"]}), TERM_PIPE) and TERM_MODE == "drain":
+            os._exit(0)
     if "seconds" in own:
         time.sleep(own["seconds"])
     if "exit" in own:
@@ -421,7 +432,7 @@ def main():
     threading.stack_size(256 << 10)
     number = 0
     while True:
-        ready, _, _ = select.select([listener] + ([] if TERMINATED else [TERM_PIPE]), [], [])
+        ready = readable(listener, *([] if TERMINATED else [TERM_PIPE]))
         if TERM_PIPE in ready:
             control.tell("terminated")
             if TERM_MODE == "drain":
