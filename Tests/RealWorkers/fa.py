@@ -1,7 +1,10 @@
 # fa.py
 # The ASGI application that real servers serve in tests; no framework, so that only the server is on trial.
 # Read README.md before it.
-"""ASGI: / and /health answer 200, /ready by the file named in READY_FILE, /slow?seconds=N, /pid, /headers."""
+"""ASGI: / and /health answer 200, /ready by the file named in READY_FILE, /slow?seconds=N, /pid, /headers.
+
+/echo streams the request's body back, /events sends an event every 100 ms, a WebSocket on any path echoes.
+"""
 
 import asyncio
 import json
@@ -12,8 +15,47 @@ from urllib.parse import parse_qs
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
-    elif scope["type"] == "http":
+    elif scope["type"] == "websocket":
+        await websocket(receive, send)
+    elif scope["path"] == "/echo":
+        await echo(receive, send)
+    elif scope["path"] == "/events":
+        await events(receive, send)
+    else:
         await answer(scope, receive, send)
+
+
+async def websocket(receive, send):
+    while True:
+        message = await receive()
+        if message["type"] == "websocket.connect":
+            await send({"type": "websocket.accept"})
+        elif message["type"] == "websocket.disconnect":
+            return
+        elif message.get("text") is not None:
+            await send({"type": "websocket.send", "text": message["text"]})
+        else:
+            await send({"type": "websocket.send", "bytes": message["bytes"]})
+
+
+async def echo(receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/octet-stream")]})
+    while True:
+        message = await receive()
+        more = message.get("more_body", False)
+        await send({"type": "http.response.body", "body": message.get("body", b""), "more_body": more})
+        if not more:
+            return
+
+
+async def events(receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+    gone = asyncio.ensure_future(receive())
+    number = 0
+    while not gone.done():
+        await send({"type": "http.response.body", "body": b"data: %d\n\n" % number, "more_body": True})
+        number += 1
+        await asyncio.wait([gone], timeout=0.1)
 
 
 async def lifespan(receive, send):
@@ -42,6 +84,7 @@ async def answer(scope, receive, send):
         status = 503 if file and not os.path.exists(file) else 200
     elif path == "/headers":
         body["headers"] = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in scope["headers"]]
+        body["client"], body["scheme"] = scope.get("client"), scope["scheme"]
     elif path not in ("/", "/health", "/pid"):
         status = 404
     data = json.dumps(body).encode()
