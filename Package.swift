@@ -48,10 +48,19 @@ let package = Package(
             ],
             swiftSettings: strict),
         .target(
+            name: "PanelindControl",
+            dependencies: [
+                "PanelindCore", "PanelindHTTP",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+            ],
+            swiftSettings: strict),
+        .target(name: "PanelindTelemetry", dependencies: ["PanelindCore"], swiftSettings: strict),
+        .target(
             name: "PanelindRuntime",
             dependencies: [
                 "PanelindCore", "PanelindSettings", "PanelindSystem", "PanelindOutput", "PanelindHTTP",
-                "PanelindFront",
+                "PanelindFront", "PanelindControl", "PanelindTelemetry",
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
             ],
@@ -59,7 +68,7 @@ let package = Package(
         .executableTarget(
             name: "panelind",
             dependencies: [
-                "PanelindRuntime",
+                "PanelindRuntime", "PanelindSystem",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict,
@@ -84,6 +93,14 @@ let package = Package(
                 .product(name: "NIOEmbedded", package: "swift-nio"),
             ],
             swiftSettings: strict),
+        .testTarget(
+            name: "PanelindControlTests",
+            dependencies: [
+                "PanelindControl",
+                .product(name: "NIOEmbedded", package: "swift-nio"),
+            ],
+            swiftSettings: strict),
+        .testTarget(name: "PanelindTelemetryTests", dependencies: ["PanelindTelemetry"], swiftSettings: strict),
         .testTarget(name: "PanelindSimulationTests", dependencies: ["PanelindSimulation"], swiftSettings: strict),
     ]
 )

@@ -80,6 +80,11 @@ public struct FinishedRequest {
         }
     }
 
+    /// The bytes of the method, without a text of them.
+    public func withMethod<Result>(_ body: (Slice<UnsafeRawBufferPointer>) -> Result) -> Result {
+        head.withUnsafeReadableBytes { raw in body(raw.prefix { $0 != 0x20 }) }
+    }
+
     /// The first field of this name, in lower case; never ask for one that carries a credential.
     public func field(_ name: StaticString) -> String? {
         head.withUnsafeReadableBytes { raw in

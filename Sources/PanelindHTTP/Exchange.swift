@@ -2,6 +2,7 @@
 //  What a responder is asked and what it may answer: at once, later in one piece, or as a stream.
 //  Read AnswerText.swift and Framing.swift first; HTTPConnection.swift carries it out.
 
+import Glibc
 import NIOCore
 import NIOHTTP1
 
@@ -47,6 +48,24 @@ public struct Request {
         case .unixDomainSocket: return true
         case nil: return false
         }
+    }
+
+    /// The user at the other end of a unix socket when it connected (SO_PEERCRED of unix(7)).
+    ///
+    /// Of any other socket the kernel says -1, which is nobody's number; nil in tests without a socket.
+    public var peerUser: UInt32? {
+        struct Credentials {
+            var pid: Int32 = 0
+            var user: UInt32 = 0
+            var group: UInt32 = 0
+        }
+        guard let provider = channel as? any SocketOptionProvider else { return nil }
+        var found: UInt32?
+        let name = NIOBSDSocket.Option(rawValue: CInt(SO_PEERCRED))
+        let answer: EventLoopFuture<Credentials> = provider.unsafeGetSocketOption(level: .socket, name: name)
+        // On the channel's own loop it is known at once.
+        answer.assumeIsolatedUnsafeUnchecked().whenSuccess { found = $0.user }
+        return found
     }
 
     /// The path of a target in origin or absolute form (RFC 9112 section 3.2).

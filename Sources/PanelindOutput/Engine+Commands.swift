@@ -29,10 +29,12 @@ extension Engine {
                 readOut(generation: nil, now)
                 flushes.append((since: now, by: deadline.nanoseconds))
             case .lines(let id, let last, let after, let waits):
-                if waits, ring.sequence <= after {
+                if !waits {
+                    queue.reply(.ring(id: id, lines: ring.lines(last: last, after: after)))
+                } else if ring.sequence <= after {
                     followers.append((id, last, after))
                 } else {
-                    queue.reply(.ring(id: id, lines: ring.lines(last: last, after: after)))
+                    queue.reply(.ring(id: id, lines: ring.lines(first: last, after: after)))
                 }
             case .cancelLines(let id):
                 followers.removeAll { $0.id == id }
@@ -125,6 +127,8 @@ extension Engine {
             record.message += ": \(line)"
         }
         if isWritten { out.own(record, time: time) }
-        queue.reply(.exitRecorded(generation: generation, cause: record.string("cause") ?? "", tail: tail))
+        queue.reply(
+            .exitRecorded(
+                generation: generation, cause: record.string("cause") ?? "", message: record.message, tail: tail))
     }
 }

@@ -223,7 +223,7 @@ struct Engine: ~Copyable {
         let ready = followers.filter { $0.after < newest }
         guard !ready.isEmpty else { return }
         followers.removeAll { $0.after < newest }
-        for ask in ready { queue.reply(.ring(id: ask.id, lines: ring.lines(last: ask.last, after: ask.after))) }
+        for ask in ready { queue.reply(.ring(id: ask.id, lines: ring.lines(first: ask.last, after: ask.after))) }
     }
 }
 

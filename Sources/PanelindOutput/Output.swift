@@ -105,7 +105,8 @@ public final class Output: Sendable {
 
     /// Asks for the last lines after a sequence; answered by `.ring` with this id.
     ///
-    /// With `waits` it comes once there is such a line: to follow, ask again with the last sequence.
+    /// With `waits` it comes once there is such a line, and has the first of them instead: to follow, ask again with the
+    /// last sequence.
     public func lines(id: Int, last: Int, after: UInt64 = 0, waits: Bool = false) {
         queue.send(.lines(id: id, last: last, after: after, waits: waits))
     }

@@ -170,8 +170,8 @@ public struct RingLine: Hashable, Sendable {
 
 /// What the output thread answers.
 public enum OutputReply: Hashable, Sendable {
-    /// The exit record of this generation is on its way to the sink; the cause it carries, and the last lines.
-    case exitRecorded(generation: Int, cause: String, tail: [String])
+    /// The exit record of this generation is on its way to the sink; the cause and message it has, and the last lines.
+    case exitRecorded(generation: Int, cause: String, message: String, tail: [String])
     /// A line of this generation matched its expression; said once for a generation.
     case matched(generation: Int)
     /// Everything reached the sink, or the flush's deadline passed.

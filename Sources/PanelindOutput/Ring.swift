@@ -86,13 +86,26 @@ struct Ring: ~Copyable {
             }
             offset = next(offset)
         }
-        return offsets.suffix(max(0, limit)).map { offset in
-            let header = (base + offset).load(as: Header.self)
-            return RingLine(
-                sequence: header.sequence, generation: Int(header.generation),
-                stream: Stream(rawValue: header.stream) ?? .stdout, time: header.time,
-                text: text(offset, Int(header.length)))
+        return offsets.suffix(max(0, limit)).map { line($0) }
+    }
+
+    /// The first lines after this sequence, at most so many.
+    func lines(first limit: Int, after: UInt64) -> [RingLine] {
+        var result: [RingLine] = []
+        var offset = head
+        for _ in 0..<count where result.count < limit {
+            if (base + offset).load(as: Header.self).sequence > after { result.append(line(offset)) }
+            offset = next(offset)
         }
+        return result
+    }
+
+    private func line(_ offset: Int) -> RingLine {
+        let header = (base + offset).load(as: Header.self)
+        return RingLine(
+            sequence: header.sequence, generation: Int(header.generation),
+            stream: Stream(rawValue: header.stream) ?? .stdout, time: header.time,
+            text: text(offset, Int(header.length)))
     }
 
     /// The last lines of this generation as text, bounded for a record: 50 lines, 2 KiB each, 64 KiB in all.

@@ -6,16 +6,20 @@ import PanelindCore
 import PanelindFront
 import PanelindOutput
 import PanelindSettings
+import PanelindTelemetry
 
 extension Performer {
     /// A request is over.
     func finished(_ request: FinishedRequest) {
+        let method = request.withMethod { HTTPMetrics.Method($0) }
+        // A stream's length says nothing about how fast the worker answers.
+        let time = request.isLasting ? request.untilHead ?? request.duration : request.duration
+        metrics.http.finished(method: method, status: request.status, nanoseconds: time.nanoseconds)
         guard let log = settings[driver.supervisor.settings.revision]?.log else { return }
         let hasFailed = request.status >= 500 || request.status == 0 || request.isCut
-        let slowness = request.isLasting ? request.untilHead ?? request.duration : request.duration
         switch log.access {
         case .none: return
-        case .errors: guard hasFailed || slowness > log.slow else { return }
+        case .errors: guard hasFailed || time > log.slow else { return }
         case .all: break
         }
         output.log(AccessLog.record(request, project: log.project))
@@ -23,6 +27,7 @@ extension Performer {
 
     /// A connection's request was refused before it was one.
     func refused(_ request: RefusedRequest) {
+        metrics.http.refused(status: request.status)
         var fields = [
             Field("status", .int(Int64(request.status))), Field("reason", .string(request.detail)),
             Field("remote_ip", .string(request.peer)),

@@ -5,6 +5,7 @@
 import Glibc
 import NIOCore
 import NIOPosix
+import PanelindControl
 import PanelindCore
 import PanelindFront
 import PanelindHTTP
@@ -24,6 +25,8 @@ public final class Daemon {
     let serviceRequests: ServiceRequests
     var timer: DeadlineTimer?
     var sidecarServer: HTTPServer?
+    private(set) lazy var desk = ControlDesk(self)
+    let control: ControlSocket
     var watches: [Watch] = []
     var interrupts = 0
     let hadTerminal = Terminal.isInput
@@ -45,6 +48,11 @@ public final class Daemon {
         case .success(let opened): listening = opened
         case .failure(let error): return ("\(error)\n", 71)
         }
+        let control: ControlSocket
+        switch ControlSocket.open(settings.control) {
+        case .success(let opened): control = opened
+        case .failure(let error): return ("\(error)\n", 71)
+        }
         let output: Output
         do {
             var configuration = OutputConfiguration(settings.log, terminal: Terminal.isOutput)
@@ -59,7 +67,7 @@ public final class Daemon {
         let group = MultiThreadedEventLoopGroup.self
         group.withCurrentThreadAsEventLoop { loop in
             let daemon = Daemon(
-                request, report, settings, surroundings.environment, listening, output, signals, loop)
+                request, report, settings, surroundings.environment, listening, control, output, signals, loop)
             daemon.start(loop)
             // The daemon lives as long as the process: `exit` is the machine's last action.
             _ = Unmanaged.passRetained(daemon)
@@ -69,9 +77,10 @@ public final class Daemon {
 
     private init(
         _ request: SettingsRequest, _ report: SettingsReport, _ settings: Settings,
-        _ environment: [String: String], _ listening: Listening, _ output: Output, _ signals: SignalSource,
-        _ loop: any EventLoop
+        _ environment: [String: String], _ listening: Listening, _ control: ControlSocket, _ output: Output,
+        _ signals: SignalSource, _ loop: any EventLoop
     ) {
+        self.control = control
         self.request = request
         self.output = output
         self.signals = signals
@@ -109,7 +118,7 @@ public final class Daemon {
         message += " (\(settings.serve.mode.rawValue) mode, \(settings.platform.rawValue))"
         if let listens { message += ", serving on \(listens)" }
         if let sidecar { message += ", health on \(sidecar)" }
-        output.log(
+        performer.log(
             OwnRecord(
                 .info, event: "panelind_started", message: message,
                 fields: [
@@ -118,12 +127,14 @@ public final class Daemon {
                     Field("platform", .string(settings.platform.rawValue)),
                     Field("listen", listens.map { .string($0) } ?? .null),
                     Field("sidecar", sidecar.map { .string($0) } ?? .null),
+                    Field("control", control.path.map { .string($0) } ?? .null),
                     Field("configuration", report.file.map { .string($0) } ?? .null),
                 ]))
         func warn(_ text: String, event: String = "warning") {
             output.log(OwnRecord(.warning, event: event, message: text))
         }
-        for text in report.warnings + report.advice + listening.warnings + serviceRequests.warnings { warn(text) }
+        let ownWarnings = serviceRequests.warnings + [control.warning].compactMap { $0 }
+        for text in report.warnings + report.advice + listening.warnings + ownWarnings { warn(text) }
         if let refused = children.subreaperRefused {
             warn(
                 "cannot become subreaper: \(SystemError(refused)); a descendant that leaves both its group and session"
@@ -144,6 +155,7 @@ public final class Daemon {
             // The machine takes the news in a run of its own, which arms the timer.
             if performer.sendNotices() { return driver.run() }
             self.timer?.arm(driver.supervisor.deadline)
+            performer.room.settle()
         }
         // Before the worker: a READY=1 that came earlier would be announced by nothing.
         if let notifySocket, let error = SignalSource.announceInput(of: notifySocket.descriptor) {
@@ -168,6 +180,7 @@ public final class Daemon {
         watchForStarts(loop)
         startFront()
         startSidecar(loop)
+        if let listener = control.listener { desk.serve(listener, loop: loop) }
     }
 
     /// From here on a start waits for one look at the descriptors: a byte in a pipe of our own comes behind them.
@@ -188,9 +201,10 @@ public final class Daemon {
     private func startSidecar(_ loop: any EventLoop) {
         guard let listener = performer.listening.sidecar else { return }
         do throws(HTTPServer.Failure) {
+            let sidecar = Sidecar(board: performer.board)
+            sidecar.metrics = { [unowned self] in metricsPage() }
             let server = try HTTPServer(
-                descriptor: listener.descriptor, loop: loop, limits: .sidecar,
-                responder: Sidecar(board: performer.board))
+                descriptor: listener.descriptor, loop: loop, limits: .sidecar, responder: sidecar)
             sidecarServer = server
             let output = output
             server.start().whenFailure { error in
@@ -208,7 +222,11 @@ public final class Daemon {
         switch reply {
         case .matched(let generation): performer.tell(Generation(generation), .logMatched)
         case .flushed: driver.enqueue(.flushed)
-        case .exitRecorded, .dropped, .ring: break  // For `why`, metrics and `logs`, which are later parts.
+        case .exitRecorded(let generation, let cause, let message, let tail):
+            performer.metrics.exitRecorded(Generation(generation), cause: cause)
+            performer.room.exitRecorded(generation: generation, cause: cause, message: message, lines: tail)
+        case .dropped(let count): performer.noteDropped(count)
+        case .ring(let id, let lines): desk.take(id, lines)
         }
     }
 
@@ -258,23 +276,27 @@ public final class Daemon {
     }
 
     /// SIGHUP: the configuration is read again; a bad one changes nothing.
-    func reload() {
+    @discardableResult
+    func reload() -> ReloadRefusal? {
         let report = loadSettings(request, .current, .real)
-        func reject(_ why: String) {
-            output.log(
+        func reject(_ errors: [String], needsRestart: Bool = false) -> ReloadRefusal {
+            let why = errors.joined(separator: "; ")
+            performer.log(
                 OwnRecord(
                     .error, event: "config_rejected", message: "cannot reload: \(why)",
-                    fields: [Field("errors", .strings(report.problems.map(\.message)))]))
+                    fields: [Field("errors", .strings(errors))]))
+            performer.room.rejected(errors, at: Clock.now(), wall: Clock.wallNanoseconds())
             driver.enqueue(.operator(.reloadRefused(why)))
+            return ReloadRefusal(errors: errors, needsRestart: needsRestart)
         }
-        guard let settings = report.settings else {
-            return reject(report.problems.map(\.message).joined(separator: "; "))
-        }
+        guard let settings = report.settings else { return reject(report.problems.map(\.message)) }
         let current = performer.settings[driver.supervisor.settings.revision]
         let fixed = current?.keysNeedingRestart(comparedTo: settings) ?? []
-        guard fixed.isEmpty else { return reject("\(fixed.joined(separator: ", ")) needs a restart of panelind") }
+        guard fixed.isEmpty else {
+            return reject(fixed.map { "\($0) needs a restart of panelind" }, needsRestart: true)
+        }
         guard settings.serve.mode == current?.serve.mode else {
-            return reject("serve.mode needs a restart of panelind")
+            return reject(["serve.mode needs a restart of panelind"], needsRestart: true)
         }
         performer.revision += 1
         performer.settings[performer.revision] = settings
@@ -283,10 +305,13 @@ public final class Daemon {
         machine.watchdogPing = serviceRequests.watchdogPing
         machine.handOver(performer.listening)
         driver.enqueue(.operator(.reload(machine)))
+        return nil
     }
 
     /// The machine's last action. What was made in the file system goes first.
     private func end(_ code: Int32) -> Never {
+        desk.end(code: code)
+        control.listener?.close()
         sidecarServer?.close()
         performer.front?.close()
         performer.removeSockets()

@@ -5,29 +5,30 @@
 import PanelindCore
 import PanelindFront
 import PanelindOutput
+import PanelindSystem
 
 extension Performer {
     func write(_ report: Report) {
         switch report {
         case .workerStarted(let generation, let pid):
-            output.log(
+            log(
                 OwnRecord(
                     .info, event: "worker_started", message: "worker \(generation) started as pid \(pid)",
                     fields: [number(generation), Field("pid", .int(Int64(pid)))]))
         case .workerReady(let generation, let after):
-            output.log(
+            log(
                 OwnRecord(
                     .info, event: "worker_ready", message: "worker \(generation) is ready after \(after.rounded.text)",
                     fields: [number(generation), Field("after_seconds", .double(after.seconds))]))
         case .workerUnready(let generation, let reason):
-            output.log(
+            log(
                 OwnRecord(
                     .warning, event: "worker_unready", message: "worker \(generation) is not ready: \(reason)",
                     fields: [number(generation), Field("reason", .string(reason))]))
         case .workerExited(let generation, let ending, let restartIn):
             writeExit(generation, ending, restartIn)
         case .workerBackoff(let generation, let delay, let rule):
-            output.log(
+            log(
                 OwnRecord(
                     .warning, event: "worker_backoff",
                     message: "the next start is in \(delay.rounded.text) because \(rule.text)",
@@ -36,26 +37,26 @@ extension Performer {
                         Field("because", .string(rule.text)),
                     ]))
         case .workerFailed(let generation, let rule):
-            output.log(
+            log(
                 OwnRecord(
                     .critical, event: "worker_failed", message: "gave up after worker \(generation): \(rule.text)",
                     fields: [number(generation), Field("because", .string(rule.text))]))
         case .survivorsKilled(let generation, let survivors):
-            output.log(
+            log(
                 OwnRecord(
                     .warning, event: "worker_killed_survivors",
                     message: "killed \(survivors.count) that worker \(generation) left running: "
                         + Self.listed(survivors),
                     fields: [number(generation)] + Self.fields(survivors)))
         case .survivorsLeft(let generation, let survivors):
-            output.log(
+            log(
                 OwnRecord(
                     .error, event: "worker_survivors_left",
                     message: "cannot end \(survivors.count) of worker \(generation), they sleep in the kernel: "
                         + Self.listed(survivors),
                     fields: [number(generation)] + Self.fields(survivors)))
         case .probeFailed(let generation, let kind, let reason, let consecutive, let beforeReady):
-            output.log(
+            log(
                 OwnRecord(
                     // Before first ready a failing attempt is the normal case.
                     beforeReady ? .debug : .warning, event: "probe_failed",
@@ -65,18 +66,18 @@ extension Performer {
                         Field("reason", .string(reason)), Field("consecutive", .int(Int64(consecutive))),
                     ]))
         case .drainBegin(let generation, let budget):
-            output.log(
+            log(
                 OwnRecord(
                     .info, event: "drain_begin",
                     message: "stopping within \(budget.text): worker \(generation) finishes its requests",
                     fields: [number(generation), Field("budget_seconds", .double(budget.seconds))]))
         case .drainEnd(let generation, let rule):
-            output.log(
+            log(
                 OwnRecord(
                     .info, event: "drain_end", message: "the drain of worker \(generation) ended: \(rule.text)",
                     fields: [number(generation), Field("because", .string(rule.text))]))
         case .reloadBegin(let generation):
-            output.log(
+            log(
                 OwnRecord(
                     .info, event: "reload_begin", message: "reload: worker \(generation) is to take over",
                     fields: [number(generation)]))
@@ -84,13 +85,13 @@ extension Performer {
             if failure == nil, let settings = settings[driver.supervisor.settings.revision] {
                 front?.use(FrontSettings(settings))
             }
-            output.log(
+            log(
                 OwnRecord(
                     failure == nil ? .info : .error, event: "reload_end",
                     message: failure.map { "cannot reload: \($0)" } ?? "reload: worker \(generation) has taken over",
                     fields: [number(generation), Field("error", failure.map { .string($0) } ?? .null)]))
         case .clockGap(let gap):
-            output.log(
+            log(
                 OwnRecord(
                     .notice, event: "clock_gap",
                     message: gap == .zero
@@ -98,7 +99,7 @@ extension Performer {
                         : "panelind did not run for \(gap.rounded.text): CPU freeze, suspension or overload",
                     fields: [Field("gap_seconds", .double(gap.seconds))]))
         case .panelindStopped(let code):
-            output.log(
+            log(
                 OwnRecord(
                     code == 0 ? .info : .error, event: "panelind_stopped", message: "panelind stops with code \(code)",
                     fields: [Field("exit_code", .int(Int64(code)))]))
@@ -123,7 +124,8 @@ extension Performer {
         fields.append(Field("system_cpu_seconds", .double(ending.use.systemCPU.seconds)))
         let record = OwnRecord(
             severity(of: ending), event: "worker_exited", message: sentence(generation, ending), fields: fields)
-        guard ending.pid != 0 else { return output.log(record) }
+        guard ending.pid != 0 else { return log(record) }
+        room.record(record.logged(at: Clock.wallNanoseconds()), awaitingLastLinesOf: generation.number)
         output.logExit(
             record, generation: generation.number, refinesCause: !ending.wasReady && !ending.requested)
     }

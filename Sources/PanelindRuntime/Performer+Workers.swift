@@ -177,6 +177,7 @@ extension Performer {
     }
 
     private func enqueue(_ event: ChildEvent) {
+        metrics.countReaped(1)
         switch event {
         case .leaderExited(let generation, let status, let use):
             var killedByKernel = false

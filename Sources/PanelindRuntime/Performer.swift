@@ -4,12 +4,14 @@
 
 import Glibc
 import NIOCore
+import PanelindControl
 import PanelindCore
 import PanelindFront
 import PanelindHTTP
 import PanelindOutput
 import PanelindSettings
 import PanelindSystem
+import PanelindTelemetry
 
 /// The hands of the machine. Main thread only.
 final class Performer: ActionPerformer {
@@ -48,6 +50,9 @@ final class Performer: ActionPerformer {
     var notices: Notices?
     let environment: [String: String]
     let startedAt: Instant
+    let metrics: Metrics
+    /// What is remembered for those who ask.
+    let room = ControlRoom()
     /// The full settings of each configuration that is, or may be, in use.
     var settings: [Int: Settings]
     var revision = 0
@@ -84,6 +89,7 @@ final class Performer: ActionPerformer {
         self.settings = [0: settings]
         self.startedAt = startedAt
         oom = OOMEvidence()
+        metrics = Metrics(version: panelindVersion, revision: environment["K_REVISION"] ?? "")
     }
 
     func perform(_ action: Action, at now: Instant) {
@@ -101,6 +107,8 @@ final class Performer: ActionPerformer {
     }
 
     func decided(_ step: Step) {
+        metrics.take(step)
+        room.take(step, wall: Clock.wallNanoseconds())
         guard output.configuration.level == .debug else { return }
         output.log(OwnRecord(.debug, event: "step", message: step.line(since: startedAt)))
     }

@@ -20,6 +20,8 @@ extension Daemon {
                 descriptor: listener.descriptor, listenerIsInherited: listener.isInherited, loop: loop, board: board,
                 settings: FrontSettings(settings), clock: Clock.now)
             performer.front = front
+            performer.metrics.http.inFlight = { [unowned front] in front.inFlight }
+            performer.metrics.http.held = { [unowned front] in front.held }
             front.onNews = { [unowned self] event in driver.enqueue(.front(event)) }
             front.onNewsEnd = { [unowned self] in turn() }
             front.onFinished = { [unowned self] request in performer.finished(request) }

@@ -8,6 +8,8 @@ import PanelindCore
 public struct SettingsReport: Sendable {
     /// Nil where there is any problem.
     public var settings: Settings?
+    /// Where the control socket may be; also where something else is wrong, for the commands that look for it.
+    public var control: Settings.Control
     /// The configuration file as it was named; nil without one.
     public var file: String?
     /// What `check` lists, in the order of the reference.
@@ -78,6 +80,7 @@ public func loadSettings(
     resolver.showProbes(settings)
     return SettingsReport(
         settings: resolver.problems.isEmpty ? settings : nil,
+        control: settings.control,
         file: sources.file,
         effective: resolver.lines,
         problems: resolver.problems,

@@ -42,6 +42,13 @@ public final class SignalSource {
         return result < 0 ? SystemError(result) : nil
     }
 
+    /// Takes `blockAll` back in the calling thread: for commands that a signal shall end.
+    public static func unblockAll() {
+        var none = sigset_t()
+        sigemptyset(&none)
+        pthread_sigmask(SIG_SETMASK, &none, nil)
+    }
+
     /// Opens the descriptor; signals must be blocked already. EMFILE, ENFILE, ENOMEM.
     public init() throws(SystemError) {
         let numbers = Self.handled.map(\.number)

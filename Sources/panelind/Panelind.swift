@@ -17,7 +17,9 @@ struct Panelind: ParsableCommand {
             /health and /ready are on 127.0.0.1:8081. Settings: panelind.yaml, PANELIND_…, or --set KEY=VALUE.
             """,
         version: panelindVersion,
-        subcommands: [Run.self, Check.self, Probe.self])
+        subcommands: [
+            Run.self, Check.self, Status.self, Why.self, Logs.self, Restart.self, Reload.self, Stop.self, Probe.self,
+        ])
 
     /// Parses and runs; usage errors end with 64 (sysexits(3)).
     static func main() {

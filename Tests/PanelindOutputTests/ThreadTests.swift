@@ -26,7 +26,7 @@ struct ThreadTests {
         rig.output.logExit(exitRecord(), generation: 7, refinesCause: true)
         let reply = try #require(rig.reply(isExit))
         let wanted = (19_951...20_000).map { "line \($0)" }
-        #expect(reply == .exitRecorded(generation: 7, cause: "exit", tail: wanted))
+        #expect(reply == .exitRecorded(generation: 7, cause: "exit", message: "g1 ended: line 20000", tail: wanted))
         // The pipe is still open here, as a descendant would hold it: nothing waited for it.
         let objects = try rig.flushedObjects()
         #expect(objects.count == 20_001)
@@ -46,7 +46,7 @@ struct ThreadTests {
         rig.output.logExit(exitRecord(), generation: 1, refinesCause: true)
         var causes: [String] = []
         for _ in 0..<2 {
-            if case .exitRecorded(_, let cause, _) = try #require(rig.reply(isExit)) { causes.append(cause) }
+            if case .exitRecorded(_, let cause, _, _) = try #require(rig.reply(isExit)) { causes.append(cause) }
         }
         #expect(causes == ["requested", "port_in_use"])
         let last = try #require(try rig.flushedObjects().last)
@@ -59,7 +59,7 @@ struct ThreadTests {
     func quietExit() throws {
         let rig = try Rig { $0.level = .critical }
         rig.output.logExit(exitRecord(), generation: 9, refinesCause: true)
-        #expect(rig.reply(isExit) == .exitRecorded(generation: 9, cause: "exit", tail: []))
+        #expect(rig.reply(isExit) == .exitRecorded(generation: 9, cause: "exit", message: "g1 ended", tail: []))
         #expect(try rig.flushedLines().isEmpty)
     }
 
@@ -92,7 +92,7 @@ struct ThreadTests {
             err.write("e\(i)\n")
         }
         rig.output.logExit(exitRecord(), generation: 2, refinesCause: false)
-        guard case .exitRecorded(_, _, let tail) = try #require(rig.reply(isExit)) else { return }
+        guard case .exitRecorded(_, _, _, let tail) = try #require(rig.reply(isExit)) else { return }
         #expect(tail.count == 50)
         let objects = try rig.flushedObjects()
         for (stream, letter) in [("stdout", "o"), ("stderr", "e")] {
@@ -237,7 +237,8 @@ struct ThreadTests {
             let worker = rig.worker()
             worker.write("a\nb\n")
             rig.output.logExit(exitRecord(), generation: 1, refinesCause: false)
-            #expect(rig.reply(isExit) == .exitRecorded(generation: 1, cause: "exit", tail: ["a", "b"]))
+            #expect(
+                rig.reply(isExit) == .exitRecorded(generation: 1, cause: "exit", message: "g1 ended", tail: ["a", "b"]))
             rig.output.flush(by: Instant(nanoseconds: monotonicClock() + 5_000_000_000))
             #expect(rig.reply { $0 == .flushed } == .flushed)
             #expect(rig.output.counters.dropped == 3)
