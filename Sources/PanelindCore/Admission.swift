@@ -74,7 +74,9 @@ public struct Admission: Sendable {
         guard held > 0 else { return nil }
         // Those in `queue` came in order; the retries wait differently long, and are few.
         let cleared = suspect != nil && suspect == routed ? suspectUntil : nil
-        return ([releaseAt, cleared, queue.first.flatMap(giveUpAt)] + retries.map(giveUpAt)).earliest
+        var first = [releaseAt, cleared, queue.first.flatMap(giveUpAt)].earliest
+        for id in retries { first = [first, giveUpAt(id)].earliest }
+        return first
     }
 
     // MARK: Requests

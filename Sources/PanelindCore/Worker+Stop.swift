@@ -50,7 +50,9 @@ extension Worker {
         case .leaving(var plan):
             if plan.phase != .killing { beginKilling(&plan, at: now, &out) }
         case .sweeping(let sweep):
-            if sweep.graceUntil != nil { killRest(unkillableAt: sweep.unkillableAt, at: now, &out) }
+            guard sweep.graceUntil != nil else { return }
+            // Behind a clock gap its time may be over, and nothing was sent KILL yet.
+            killRest(unkillableAt: max(sweep.unkillableAt, now + Self.unkillableInStop), at: now, &out)
         case .preparing, .starting, .ready, .unready, .gone:
             break
         }

@@ -40,6 +40,7 @@ extension Checker {
                 new.restarts == old.restarts || (new.restarts == old.restarts + 1 && unplanned > 0), .restarts, at: now,
                 "\(new.restarts) was published after \(old.restarts) with \(unplanned) unplanned ends")
             if new.restarts > old.restarts { unplanned = 0 }
+            replaces = new.generation > old.generation ? Generation(new.generation) : replaces
         }
         snapshot = new
     }
@@ -204,6 +205,7 @@ extension Checker {
         failures = 0
         notBefore = nil
         unplanned = 0
+        nextIsWanted = true
     }
 
     private func judgeExit(_ code: Int32, _ step: Step, _ kernel: Kernel) {
@@ -260,6 +262,13 @@ extension Checker {
             deadline != nil || mustCome || step.to == .ready || step.to == .unready
                 || (step.to == .failed && !someIsLeft && policyCode == nil), .wayOut, at: now,
             "nothing is due in \(step.to)")
+        if let generation = replaces {
+            replaces = nil
+            nextIsWanted = nextIsWanted && reloads[generation] == true
+            require(
+                unplanned == 0 || reloads[generation] == true, .restarts, at: now,
+                "\(generation) replaces one that ended unasked, which is not counted")
+        }
         judgeFront(step)
         let isReady = snapshot?.isReady ?? false
         require(!isReady || someIsReady, .readyIsTrue, at: now, "/ready is 200 and no worker is known to be ready")

@@ -61,12 +61,16 @@ public final class Checker {
     var policyCode: Int32?
     var thawedAt = Instant.zero
     var snapshot: HealthSnapshot?
+    /// Published in this step as the newest.
+    var replaces: Generation?
     var route = Route.hold
     /// Who served when the stop began, and until when it goes on with that.
     var draining: (worker: Generation, until: Instant)?
     var notBefore: Instant?
     var failures = 0
     var unplanned = 0
+    /// Somebody asked for the next worker: whatever ends the present one, it is no unplanned replacement.
+    var nextIsWanted = false
     var lastDeadline: Instant?
     var lastAt = Instant.zero
     var stepsNow = 0
@@ -90,13 +94,14 @@ public final class Checker {
     public func decided(_ step: Step, deadline: Instant?, kernel: Kernel) {
         guard violation == nil, exitCode == nil else { return }
         let wasDue = lastDeadline.map { $0 <= step.at } ?? false
+        let isGap = step.event == .time && lastDeadline.map { step.at - $0 > .seconds(1) } ?? false
         stepsNow = step.at == lastAt ? stepsNow + 1 : 0
         steps += 1
         lastAt = step.at
         lastDeadline = deadline
         require(stepsNow < Self.stepsAtOneInstant, .progress, at: step.at, "\(stepsNow) steps at this instant")
         note(step, wasDue: wasDue)
-        judgeRules(step)
+        judgeRules(step, isGap: isGap)
         judgeActions(step, kernel)
         judgeStanding(step, deadline, kernel)
     }
@@ -203,12 +208,14 @@ public final class Checker {
     }
 
     /// What the policy decided, by the rules of the step.
-    private func judgeRules(_ step: Step) {
+    private func judgeRules(_ step: Step, isGap: Bool) {
         for case .report(.workerExited(_, let ending, let delay)) in step.actions where !ending.requested {
+            if ending.readyFor >= settings.restart.resetAfter { failures = 0 }
             failures += 1
-            if delay != nil { unplanned += 1 }
+            if delay != nil, !nextIsWanted { unplanned += 1 }
         }
-        let gap = step.event == .time && step.rules.contains { if case .clockGap = $0 { true } else { false } }
+        let gap =
+            isGap || (step.event == .time && step.rules.contains { if case .clockGap = $0 { true } else { false } })
         for rule in step.rules {
             switch rule {
             case .watchdogMissed, .startupDeadlinePassed, .livenessFailed:
@@ -217,6 +224,7 @@ public final class Checker {
                 failures = 0
                 notBefore = nil
                 unplanned = 0
+                nextIsWanted = true
             case .backoff(let n, let delay):
                 require(n <= failures, .failures, at: step.at, "failure \(n) in a row is counted after \(failures)")
                 judgeDelay(n, delay, step)

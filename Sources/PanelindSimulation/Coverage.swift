@@ -69,27 +69,28 @@ public final class Coverage {
         return out
     }
 
-    /// Pairs that were met though a reason says they cannot be.
-    public var impossible: [String] {
-        var out: [String] = []
-        for (s, state) in State.allCases.enumerated() {
-            for (e, event) in Self.events.enumerated() where pairs[s * Self.events.count + e] > 0 {
-                if let reason = Self.why(state, event) { out.append("\(state) x \(event): \(reason)") }
-            }
-        }
-        return out
-    }
-
     /// How many pairs there are, and how many were met.
     public var met: (pairs: Int, of: Int) {
         let all = pairs + frontPairs
         return (all.count { $0 > 0 }, all.count)
     }
 
-    /// Why this pair is never met.
+    /// Why this pair is never met, or seldom.
     static func why(_ state: State, _ event: String) -> String? {
         switch (state, event) {
-        case (.stopped, _): "panelind has exited"
+        case (.stopped, _): "only the output of a policy's own end is written there, which takes milliseconds"
+        case (.starting, "flushed"), (.ready, "flushed"), (.unready, "flushed"), (.backoff, "flushed"),
+            (.draining, "flushed"):
+            "flush is asked for at the end only"
+        case (.failed, "notified.ready"), (.failed, "notified.reloading"), (.failed, "notified.stopping"),
+            (.failed, "notified.status"), (.failed, "notified.watchdog"), (.failed, "notified.watchdogTrigger"),
+            (.failed, "notified.extendTimeout"), (.failed, "logMatched"), (.failed, "descriptor"):
+            "the last worker was reaped behind all that it had said; only one on trial may still speak"
+        case (.failed, "front.onlyStreamsLeft"), (.failed, "front.drained"):
+            "only where the successor of a draining worker has already failed for good"
+        case (.draining, "prepareFailed"), (.draining, "spawnFailed"), (.draining, "prepared"):
+            "only of a successor on trial, or a second answer: a draining worker is long made"
+        case (.draining, "logMatched"): "only of a successor on trial: what drains was ready before"
         default: nil
         }
     }
@@ -97,6 +98,9 @@ public final class Coverage {
     /// Why this call never comes under this route.
     static func whyNot(_ route: String, _ call: String) -> String? {
         switch (route, call) {
+        case (_, "use"): "a reload ends in the step in which its worker is ready, and the route comes first"
+        case ("hold", "report"): "a drain begins with a stop, or with the step that makes a successor the route"
+        case ("refuse", "time"): "nobody waits where all are refused, so nothing is due"
         default: nil
         }
     }
@@ -144,6 +148,7 @@ public final class Coverage {
         case .killNow: 23
         case .restart: 24
         case .reload: 25
+        case .reloadRefused: 32
         case .pass: 26
         case .suspend: 27
         case .resume: 28

@@ -31,6 +31,8 @@ public struct AnswerFaults: Sendable {
 public struct FaultPlan: Sendable {
     /// What every number of the world is drawn from.
     public var seed: UInt64
+    /// Where it is.
+    public var place = Place.wild
     /// What the machine is started with.
     public var settings = SupervisorSettings()
     /// How actions are answered.
@@ -43,6 +45,8 @@ public struct FaultPlan: Sendable {
     public var wishes: [(at: Duration, wish: Wish)] = []
     /// The mean time between two requests of the clients; nil: none come.
     public var traffic: Duration?
+    /// Some requests are dropped, or kill their worker.
+    public var troublesClients = false
     /// What the front bounds, by the revision of the settings; the defaults where none is listed.
     public var admissions: [Int: AdmissionSettings] = [:]
     /// How long faults go on.
@@ -60,12 +64,29 @@ public struct FaultPlan: Sendable {
         return it
     }
 
+    /// How the worker of this generation behaves.
+    func behaviour(of generation: Int) -> Behaviour {
+        if generation <= workers.count { return workers[generation - 1] }
+        guard drawsWorkers else { return Behaviour() }
+        var random = RandomNumbers(seed: seed ^ (UInt64(generation) &* 0x9E37_79B9))
+        return Behaviour.draw(&random)
+    }
+
+    /// The same plan with its first workers listed, and healthy ones behind them.
+    mutating func listWorkers() {
+        workers = (1...40).map { behaviour(of: $0) }
+        drawsWorkers = false
+    }
+
     /// Draws the plan of a seed.
-    public static func draw(seed: UInt64) -> FaultPlan {
+    /// - Parameter place: nil: the seed's own.
+    public static func draw(seed: UInt64, place: Place? = nil) -> FaultPlan {
         var random = RandomNumbers(seed: seed)
         var plan = FaultPlan(seed: seed)
-        plan.settings = drawSettings(&random, platform: nil)
+        plan.place = place ?? Place.draw(seed: seed)
+        plan.settings = drawSettings(&random, plan.place, running: nil)
         plan.drawsWorkers = true
+        plan.troublesClients = true
         plan.checksLiveness = true
         plan.safety = random.duration(random.pick(5000...20_000, 20_000...120_000, 60_000...400_000))
         if random.chance(700) {
@@ -79,7 +100,8 @@ public struct FaultPlan: Sendable {
         }
         plan.answers.timerLate = random.pick(0, 1, 8)
         if random.chance(600) { plan.traffic = random.duration(random.pick(50...300, 500...3000)) }
-        plan.wishes = Platform.drawWishes(&random, of: plan.settings, until: plan.safety)
+        plan.wishes = Platform.drawWishes(&random, plan.place, of: plan.settings, until: plan.safety)
+        plan.wishes += plan.place.drawWishes(&random, until: plan.safety)
         for revision in 0...plan.wishes.count where random.chance(600) {
             plan.admissions[revision] = AdmissionSettings.draw(&random, hold: plan.settings.hold)
         }
@@ -87,12 +109,14 @@ public struct FaultPlan: Sendable {
     }
 
     /// Draws settings as the validation lets them through.
-    /// - Parameter platform: those of the running panelind, for a reload: what it cannot change stays.
-    static func drawSettings(_ random: inout RandomNumbers, platform: SupervisorSettings?) -> SupervisorSettings {
+    /// - Parameter running: those of the running panelind, for a reload: what it cannot change stays.
+    static func drawSettings(
+        _ random: inout RandomNumbers, _ place: Place, running: SupervisorSettings?
+    ) -> SupervisorSettings {
         var it = SupervisorSettings()
-        it.mode = platform?.mode ?? random.pick(.front, .socket, .direct)
-        it.adoptsOrphans = platform?.adoptsOrphans ?? !random.chance(250)
-        it.watchdogPing = platform.map(\.watchdogPing) ?? (random.chance(200) ? random.duration(1000...15_000) : nil)
+        it.mode = running?.mode ?? place.drawMode(&random)
+        it.adoptsOrphans = running?.adoptsOrphans ?? place.adoptsOrphans(&random)
+        it.watchdogPing = running.map(\.watchdogPing) ?? (random.chance(200) ? random.duration(1000...15_000) : nil)
         it.worker = drawWorker(&random, mode: it.mode)
         switch it.mode {
         case .front: it.overlaps = !random.chance(300)
@@ -115,6 +139,7 @@ public struct FaultPlan: Sendable {
         it.restart.onGiveUp = random.pick(.exit, .hold)
         it.stop = drawStop(&random, mode: it.mode)
         it.hold = random.duration(1000...10_000)
+        place.shape(&it, &random)
         return it
     }
 

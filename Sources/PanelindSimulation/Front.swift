@@ -7,8 +7,10 @@ import PanelindCore
 /// What the front hears of one upstream.
 enum UpstreamNews: Sendable {
     case firstByte, head, end
-    /// Refused, reset, or an end without an answer.
+    /// Reset, or an end without an answer.
     case lost
+    /// The connection was refused: no byte of the request went.
+    case refused
 }
 
 /// One request and its client, who has no outcome yet.
@@ -77,7 +79,7 @@ extension World {
         judgeService()
         guard plan.settings.mode == .front else { return }
         let burst = clientRandom.chance(4) ? clientRandom.pick(10, 80, 300) : 1
-        for _ in 0..<burst { arrive(Client.draw(&clientRandom, isCalm: isHealed || !plan.drawsWorkers)) }
+        for _ in 0..<burst { arrive(Client.draw(&clientRandom, isCalm: isHealed || !plan.troublesClients)) }
     }
 
     /// A whole head came.
@@ -124,7 +126,8 @@ extension World {
     }
 
     private func obey(_ actions: [AdmissionAction], _ cause: AdmissionCause) {
-        frontChecker.judge(cause, actions, front.admission, at: now)
+        let deadline = front.admission.deadline
+        frontChecker.judge(cause, actions, front.admission, deadline: deadline, at: now)
         coverage?.note(cause, frontChecker.routeBefore)
         for action in actions {
             switch action {
@@ -138,7 +141,6 @@ extension World {
             case .tell(let news): answer(.front(news), within: 0...2, canBeLost: true)
             }
         }
-        let deadline = front.admission.deadline
         guard deadline != front.deadline else { return }
         front.deadline = deadline
         front.firesAt = deadline.map { $0 + random.duration(0...plan.answers.timerLate) }
@@ -167,7 +169,7 @@ extension World {
         }
         guard let i = worker(generation), let leader = kernel.process(workers[i].leader), leader.isAlive,
             workers[i].isUp, !workers[i].isStopping, isHealed || !workers[i].behaviour.refuses
-        else { return plan(.lost, after: .microseconds(300)) }
+        else { return plan(.refused, after: .microseconds(300)) }
         var connecting: Duration = .zero
         if let idle = front.kept[generation], idle > 0 {
             front.kept[generation] = idle - 1
@@ -215,13 +217,13 @@ extension World {
         case .end:
             if exchange.client.kind != .tunnel { front.kept[worker, default: 0] += 1 }
             leave(id)
-        case .lost: lose(id)
+        case .lost, .refused: lose(id, unsent: news == .refused)
         }
     }
 
-    private func lose(_ id: RequestID) {
+    private func lose(_ id: RequestID, unsent: Bool = false) {
         front.exchanges[id]?.worker = nil
-        obey(front.admission.lost(id, at: now), .lost(id))
+        obey(front.admission.lost(id, unsent: unsent, at: now), .lost(id, unsent: unsent))
     }
 
     /// Its leader died: its connections end, before or after anybody hears of the death.

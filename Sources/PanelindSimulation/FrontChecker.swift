@@ -8,7 +8,7 @@ import PanelindCore
 enum AdmissionCause {
     case arrive(RequestID, bytes: Int, canRetry: Bool)
     case answered(RequestID, AnswerPart)
-    case lost(RequestID)
+    case lost(RequestID, unsent: Bool)
     case ended(RequestID)
     case take(Route)
     case use(AdmissionSettings)
@@ -19,16 +19,24 @@ enum AdmissionCause {
 
 /// The judge of the simulated front.
 final class FrontChecker {
-    /// A worker that lost a request and does not die within this is not going to be replaced.
+    /// A worker that lost a request and has not died within this is alive, and gets it again.
     static let deathNotice: Duration = .milliseconds(250)
+
+    /// So long nothing goes to a worker that left a request untouched.
+    static let suspicion: Duration = .milliseconds(5)
 
     private struct Seen {
         let bytes: Int
         let canRetry: Bool
         var forwards = 0
+        /// Losses of which a byte may have reached the worker.
+        var sentLosses = 0
+        var lostAt: Instant?
+        /// The call in which its loser turned out to be alive.
+        var freedIn = -1
         var isHeld = true
         var isOver = false
-        /// It was lost once and waits for another worker.
+        /// It was lost, and waits to be made again.
         var isRetry = false
         var isTouched = false
         var hasHead = false
@@ -60,21 +68,30 @@ final class FrontChecker {
     private var loads: [Load] = []
     private var now = Instant.zero
     private var timesNow = 0
+    /// The worker that left a request untouched last, and how long it may be dying.
+    private var suspect: (worker: Generation, until: Instant)?
+    private var calls = 0
 
     init(_ settings: AdmissionSettings) { self.settings = settings }
 
     /// Judges one call and its answer.
-    /// - Parameter counts: what Admission says of itself after it.
-    func judge(_ cause: AdmissionCause, _ actions: [AdmissionAction], _ counts: Admission, at now: Instant) {
+    /// - Parameters:
+    ///   - admission: asked for its counts after it.
+    ///   - deadline: Admission's after it.
+    func judge(
+        _ cause: AdmissionCause, _ actions: [AdmissionAction], _ admission: borrowing Admission, deadline: Instant?,
+        at now: Instant
+    ) {
         guard violation == nil else { return }
         timesNow = now == self.now ? timesNow + 1 : 0
+        calls += 1
         self.now = now
         require(timesNow < 20_000, .progress, "\(timesNow) calls of the front at this instant")
         routeBefore = route
         let was = heldCount
         note(cause)
         for action in actions { judge(action, cause) }
-        judgeStanding(cause, heldBefore: was, counts)
+        judgeStanding(cause, heldBefore: was, admission, deadline)
     }
 
     private func require(_ holds: Bool, _ law: Law, _ details: @autoclosure () -> String) {
@@ -117,28 +134,50 @@ final class FrontChecker {
             seen[i].hasHead = true
             seen[i].lasts = kind != .plain
             count(seen[i], 1)
-        case .lost(let id):
-            guard let i = place(id), !seen[i].isOver, !seen[i].isHeld, canGoAgain(seen[i]) else { return }
+        case .lost(let id, let unsent):
+            guard let i = place(id), !seen[i].isOver, !seen[i].isHeld else { return }
+            if !seen[i].isTouched, let worker = seen[i].worker { suspect = (worker, now + Self.suspicion) }
+            guard canGoAgain(seen[i], unsent) else { return }
             count(seen[i], -1)
             seen[i].isHeld = true
             seen[i].isRetry = true
-            seen[i].heldSince = now
+            seen[i].lostAt = now
+            if !unsent {
+                seen[i].sentLosses += 1
+                seen[i].heldSince = now
+            }
             retries.append(id)
             heldCount += 1
             heldBytes += seen[i].bytes
         case .ended(let id): end(id)
         case .take(let route): self.route = route
-        case .use(let settings): self.settings = settings
+        case .use(let settings):
+            self.settings = settings
+            free()
+        case .time: free()
         case .report(let generation):
             let i = load(generation)
             loads[i].owesDrained = true
             loads[i].owesStreams = true
-        case .cut, .time: break
+        case .cut: break
         }
     }
 
-    /// Untouched and safe, and lost for the first time.
-    private func canGoAgain(_ it: Seen) -> Bool { it.canRetry && !it.isTouched && it.forwards == 1 }
+    /// Untouched, and either never sent, or safe and lost for the first time.
+    private func canGoAgain(_ it: Seen, _ unsent: Bool) -> Bool {
+        !it.isTouched && (unsent || (it.canRetry && it.sentLosses == 0))
+    }
+
+    /// Losers that have not died meanwhile are as good as any other worker.
+    private func free() {
+        for id in retries {
+            guard let i = place(id), isWithLoser(seen[i]), let lostAt = seen[i].lostAt,
+                now >= lostAt + Self.deathNotice, now < seen[i].heldSince + settings.hold
+            else { continue }
+            seen[i].worker = nil
+            seen[i].freedIn = calls
+        }
+    }
 
     private func end(_ id: RequestID) {
         guard let i = place(id), !seen[i].isOver else { return }
@@ -175,15 +214,22 @@ final class FrontChecker {
 
     /// The worker that could take it now.
     private func taker(_ it: Seen) -> Generation? {
-        guard let target = route.target, it.worker != target, hasRoom(target) else { return nil }
+        guard let target = route.target, it.worker != target, hasRoom(target), !isSuspect(target) else { return nil }
         return target
+    }
+
+    private func isSuspect(_ generation: Generation) -> Bool {
+        guard let suspect else { return false }
+        return suspect.worker == generation && now < suspect.until
     }
 
     /// A lost request whose worker is still the one that is routed to.
     private func isWithLoser(_ it: Seen) -> Bool { it.isRetry && it.worker != nil && it.worker == route.target }
 
     private func mayWaitUntil(_ it: Seen) -> Instant {
-        it.heldSince + (isWithLoser(it) ? min(Self.deathNotice, settings.hold) : settings.hold)
+        let end = it.heldSince + settings.hold
+        guard isWithLoser(it), let lostAt = it.lostAt else { return end }
+        return min(lostAt + Self.deathNotice, end)
     }
 
     // MARK: What it did
@@ -208,7 +254,7 @@ final class FrontChecker {
                 if case .abort = action { isAbort = true }
                 var isDue = false
                 if case .cut(let generation) = cause { isDue = it.worker == generation && !it.isHeld }
-                if case .lost(id) = cause, isAbort { isDue = true }
+                if case .lost(id, _) = cause, isAbort { isDue = true }
                 require(isDue && it.hasHead == isAbort, .oneOutcome, "\(action) comes of \(cause)")
             }
             end(id)
@@ -239,13 +285,15 @@ final class FrontChecker {
     private func judgeForward(_ id: RequestID, _ i: Int, _ generation: Generation) {
         let it = seen[i]
         require(route.target == generation, .routedOnly, "request \(id.number) goes to \(generation) under \(route)")
+        require(!isSuspect(generation), .routedOnly, "request \(id.number) goes to \(generation), which may be dying")
         require(
-            it.isHeld && (it.forwards == 0 || (it.isRetry && it.worker != generation && it.canRetry && !it.isTouched)),
-            .onceOnly, "request \(id.number) goes to \(generation) after \(it)")
+            it.isHeld && it.worker != generation && !it.isTouched && (it.forwards == 0 || it.isRetry)
+                && it.sentLosses <= (it.canRetry ? 1 : 0), .onceOnly,
+            "request \(id.number) goes to \(generation) after \(it)")
         require(hasRoom(generation), .bounded, "\(generation) has \(loads[load(generation)]) and gets one more")
         for retry in retries {
             guard retry != id else { break }
-            guard let j = place(retry), seen[j].worker != generation else { continue }
+            guard let j = place(retry), seen[j].worker != generation, seen[j].freedIn != calls else { continue }
             require(false, .inOrder, "request \(id.number) goes before \(retry.number), which was lost")
         }
         if !it.isRetry, let first = firstWaiting {
@@ -270,7 +318,7 @@ final class FrontChecker {
         case .queueFull:
             var isNew = false
             if case .arrive(id, _, _) = cause { isNew = true }
-            if case .lost(id) = cause { isNew = true }
+            if case .lost(id, _) = cause { isNew = true }
             require(
                 isNew && (heldCount > settings.heldRequests || heldBytes > settings.heldBytes), .noneRefusedEarly,
                 "the queue is full with \(heldCount) requests, \(heldBytes) bytes")
@@ -284,11 +332,10 @@ final class FrontChecker {
 
     private func judgeFailure(_ id: RequestID, _ it: Seen, _ cause: AdmissionCause) {
         require(!it.hasHead, .oneOutcome, "request \(id.number) has an answer and gets 502")
-        if case .lost(id) = cause, !it.isHeld { return }
-        // It could go again, were there another worker to come.
+        if case .lost(id, _) = cause, !it.isHeld { return }
+        // It could go again, were there a worker to come.
         var isHopeless = false
         if case .lastCall(let last) = route, it.worker == last { isHopeless = true }
-        if isWithLoser(it), now >= mayWaitUntil(it) { isHopeless = true }
         require(
             it.isHeld && isHopeless, .noneRefusedEarly,
             "request \(id.number) gets 502 after \((now - it.heldSince).text) under \(route)")
@@ -296,7 +343,9 @@ final class FrontChecker {
 
     // MARK: What is true after it
 
-    private func judgeStanding(_ cause: AdmissionCause, heldBefore: Int, _ admission: Admission) {
+    private func judgeStanding(
+        _ cause: AdmissionCause, heldBefore: Int, _ admission: borrowing Admission, _ deadline: Instant?
+    ) {
         require(admission.held == heldCount, .oneOutcome, "\(admission.held) are held where \(heldCount) should be")
         let about: Generation?
         switch cause {
@@ -306,7 +355,7 @@ final class FrontChecker {
             let i = load(generation)
             require(
                 loads[i].plain + loads[i].lasting == 0, .oneOutcome, "\(generation) is cut and has \(loads[i])")
-        case .answered(let id, _), .lost(let id), .ended(let id), .arrive(let id, _, _):
+        case .answered(let id, _), .lost(let id, _), .ended(let id), .arrive(let id, _, _):
             about = place(id).flatMap { seen[$0].worker }
         case .take, .use, .time: about = route.target
         }
@@ -328,8 +377,15 @@ final class FrontChecker {
                 "\(heldCount) requests are held, \(heldBytes) bytes")
         }
         if case .refuse = route { require(false, .noneWaitsInVain, "\(heldCount) wait under \(route)") }
-        let deadline = admission.deadline
-        for id in retries + (firstWaiting.map { [$0] } ?? []) {
+        // All of them where time or place changed; else those whose turn is next.
+        let isForAll =
+            switch cause {
+            case .time, .take, .use: true
+            default: false
+            }
+        for id in (isForAll ? retries : Array(retries.prefix(1)) + retries.suffix(1))
+            + [firstWaiting].compactMap({ $0 })
+        {
             guard let i = place(id) else { continue }
             require(
                 deadline.map { $0 <= mayWaitUntil(seen[i]) } ?? false, .noneWaitsInVain,

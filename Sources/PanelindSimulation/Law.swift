@@ -30,8 +30,9 @@ public enum Law: String, CaseIterable, Sendable {
     case oneQuestion = "the questions of one probe never overlap"
     case lateAnswer = "the answer to an old question changes nothing"
     case clockGap = "a clock gap by itself is nobody's failure: what was late through it gets its time again"
-    case routedOnly = "a request goes only to the worker that is routed to"
-    case onceOnly = "a request is made once, and a second time only if it is safe, untouched, and on another worker"
+    case routedOnly = "a request goes only to the worker that is routed to, and not while that may be dying"
+    case onceOnly =
+        "a request is made once; again only untouched, and if it never reached a worker, or once if it is safe"
     case inOrder = "first come, first served: nobody overtakes, and a request that was lost goes first"
     case bounded = "held requests, their bytes, and what a worker has stay within their bounds"
     case noneRefusedEarly = "nobody is refused while room and time are left"

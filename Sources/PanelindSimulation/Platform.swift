@@ -18,7 +18,7 @@ public enum Wish: Sendable {
 enum Platform {
     /// Draws what happens between the start and the end of the safety phase.
     static func drawWishes(
-        _ random: inout RandomNumbers, of settings: SupervisorSettings, until end: Duration
+        _ random: inout RandomNumbers, _ place: Place, of settings: SupervisorSettings, until end: Duration
     ) -> [(at: Duration, wish: Wish)] {
         let endMs = Int(end.nanoseconds / 1_000_000)
         var wishes: [(at: Duration, wish: Wish)] = []
@@ -32,7 +32,7 @@ enum Platform {
             switch random.below(10) {
             case 0, 1: wishes.append((at, .tell(.restart)))
             case 2, 3, 4:
-                var new = FaultPlan.drawSettings(&random, platform: settings)
+                var new = FaultPlan.drawSettings(&random, place, running: settings)
                 new.revision = wishes.count + 1
                 wishes.append((at, .tell(.reload(new))))
                 // A death in the middle of a trial, of either worker.
@@ -51,12 +51,13 @@ enum Platform {
         let budgetMs = Int(settings.stop.budget.nanoseconds / 1_000_000)
         while random.chance(500) {
             let at = stop + random.duration(0...budgetMs)
-            switch random.below(7) {
+            switch random.below(8) {
+            case 7: wishes.append((at, .tell(.start)))
             case 0: wishes.append((at, .tell(.stop(by: "SIGTERM"))))
             case 1: wishes.append((at, .tell(.killNow)))
             case 2: wishes.append((at, .tell(.restart)))
             case 3:
-                var new = FaultPlan.drawSettings(&random, platform: settings)
+                var new = FaultPlan.drawSettings(&random, place, running: settings)
                 new.revision = wishes.count + 1
                 wishes.append((at, .tell(.reload(new))))
             case 4: wishes.append((at, .tell(.resume)))

@@ -13,17 +13,13 @@ extension World {
     func make(_ generation: Generation, revision: Int) {
         if !isHealed, random.chance(plan.answers.spawnFails) {
             let kind: StartFailure.Kind = random.pick(.noProcess, .other, .other, .notFound, .notExecutable)
-            return tell(.worker(generation, .spawnFailed(StartFailure(kind, "cannot start worker: planned"))))
+            let news = Event.worker(generation, .spawnFailed(StartFailure(kind, "cannot start worker: planned")))
+            if random.chance(plan.answers.twice) { answer(news, within: 0...5000, canBeLost: false) }
+            return tell(news)
         }
-        let behaviour: Behaviour
-        if generation.number <= plan.workers.count {
-            behaviour = plan.workers[generation.number - 1]
-        } else if plan.drawsWorkers, !isHealed {
-            var random = RandomNumbers(seed: plan.seed ^ (UInt64(generation.number) &* 0x9E37_79B9))
-            behaviour = Behaviour.draw(&random)
-        } else {
-            behaviour = Behaviour()
-        }
+        let behaviour =
+            isHealed && generation.number > plan.workers.count
+            ? Behaviour() : plan.behaviour(of: generation.number)
         let id = kernel.make(
             generation, isLeader: true, isInGroup: true, ignoresStop: behaviour.stopsWithin == nil)
         workers.append(

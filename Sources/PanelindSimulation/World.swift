@@ -230,7 +230,12 @@ public final class World: ActionPerformer {
         case .front(let action): perform(action)
         case .publish(let snapshot): self.snapshot = snapshot
         case .report(.reloadEnd(_, failure: nil)): useAdmission(plan.admission(of: checker.settings))
-        case .notify, .report: break
+        case .notify(let notice):
+            // Its socket is full; what it is told again was not lost.
+            if notice != .kept, plan.place == .systemd, !isHealed, random.chance(20) {
+                answer(.serviceBusy, within: 0...1, canBeLost: false)
+            }
+        case .report: break
         case .flush: answer(.flushed, within: 0...20, canBeLost: true)
         case .suspendSelf:
             // SIGSTOP to itself; somebody continues it. The workers were stopped by signals of their own.

@@ -1,18 +1,22 @@
 //  main.swift
-//  `panelind-sim SEED [--transcript] [--actions]`, `panelind-sim --seeds A..<B`: runs simulated worlds.
-//  A seed that breaks a law is one line to paste: `make simulate SEED=n`. Read Simulation.swift first.
+//  `panelind-sim SEED`, `panelind-sim --seeds A..<B`: runs simulated worlds; one that breaks a law is shrunk to a story.
+//  A broken seed is one line to paste: `make simulate SEED=n`. Read Simulation.swift first.
 
 import Glibc
 import PanelindSimulation
 
 let usage = """
-    usage: panelind-sim SEED [--transcript] [--actions]
-           panelind-sim --seeds FIRST..<END
+    usage: panelind-sim SEED [--world NAME] [--transcript] [--actions]
+           panelind-sim --seeds FIRST..<END [--world NAME] [--coverage] [--first]
 
     Plays the world of a seed in virtual time and judges every step by the laws of the simulation.
+      --world NAME  terminal, cloudrun, systemd, kubernetes or wild instead of the seed's own
       --transcript  one line a step
       --actions     with the actions of each step
       --seeds       many worlds; prints those that break a law
+      --coverage    lists the pairs of state and event that no world met, and why
+      --first       ends at the first world that breaks a law
+    A single seed that breaks a law is shrunk to the shortest story that breaks it.
     Exit codes: 0 all laws held, 1 one was broken, 64 usage.
 
     """
@@ -32,15 +36,13 @@ func range(_ text: String) -> Range<UInt64>? {
     return first..<end
 }
 
-func report(_ verdict: Verdict) {
-    guard let violation = verdict.violation else { return }
-    print("make simulate SEED=\(verdict.seed)  # \(violation)")
-}
-
 var seed: UInt64?
 var seeds: Range<UInt64>?
+var place: Place?
 var transcript = false
 var actions = false
+var coverage: Coverage?
+var isFirstEnough = false
 var arguments = CommandLine.arguments.dropFirst()
 while let argument = arguments.popFirst() {
     switch argument {
@@ -48,6 +50,15 @@ while let argument = arguments.popFirst() {
     case "--actions":
         transcript = true
         actions = true
+    case "--coverage": coverage = Coverage()
+    case "--first": isFirstEnough = true
+    case "--world":
+        let name = arguments.popFirst() ?? ""
+        place = Place(rawValue: name)
+        if place == nil {
+            let names = Place.allCases.map(\.rawValue).joined(separator: ", ")
+            fail("cannot use --world \(name): it is none of \(names)")
+        }
     case "--seeds":
         let text = arguments.popFirst() ?? ""
         guard let given = range(text) else {
@@ -63,22 +74,42 @@ while let argument = arguments.popFirst() {
     }
 }
 
+/// One line to paste.
+@MainActor func report(_ verdict: Verdict) {
+    guard let violation = verdict.violation else { return }
+    let world = place.map { " WORLD=\($0.rawValue)" } ?? ""
+    print("make simulate SEED=\(verdict.seed)\(world)  # \(violation)")
+}
+
+func report(_ coverage: Coverage) {
+    print("\(coverage.met.pairs) of \(coverage.met.of) pairs were met; never:")
+    for (pair, reason) in coverage.missing { print("  \(pair): \(reason ?? "NOT EXPLAINED")") }
+}
+
 if let seeds {
     let start = clock()
-    let (broken, steps, simulated) = Simulation.run(seeds: seeds)
+    let (broken, steps, simulated) = Simulation.run(
+        seeds: seeds, place: place, coverage: coverage, stopsAtFirst: isFirstEnough)
     // Of this process: whoever else uses the machine is left out.
-    let wall = Double(clock() - start) / Double(CLOCKS_PER_SEC) * 1000
+    let spent = Double(clock() - start) / Double(CLOCKS_PER_SEC) * 1000
     for verdict in broken { report(verdict) }
-    let rate = wall > 0 ? Int(simulated / .milliseconds(1) / wall) : 0
+    if let coverage { report(coverage) }
+    let rate = spent > 0 ? Int(simulated / .milliseconds(1) / spent) : 0
     print(
-        "\(seeds.count) seeds, \(steps) steps, \(simulated.components.seconds) simulated seconds in \(Int(wall)) ms: "
-            + "\(rate) simulated seconds a second, \(broken.count) broken")
+        "\(seeds.count) seeds, \(steps) steps, \(simulated.components.seconds) simulated seconds in \(Int(spent)) ms "
+            + "of CPU: \(rate) simulated seconds a second, \(broken.count) broken")
     exit(broken.isEmpty ? 0 : 1)
 }
 guard let seed else { fail("cannot run: a seed or --seeds is needed") }
-let verdict = Simulation.run(seed: seed, transcript: transcript, actions: actions)
+let verdict = Simulation.run(seed: seed, place: place, transcript: transcript, actions: actions)
 for line in verdict.transcript { print(line) }
 let end = verdict.exitCode.map { "exit \($0)" } ?? "no exit"
 print("seed \(seed): \(verdict.steps) steps, \(verdict.simulated.components.seconds) simulated seconds, \(end)")
 report(verdict)
+if let short = Shrink(FaultPlan.draw(seed: seed, place: place)) {
+    print("the shortest story of it, of \(short.runs) that were tried:")
+    for line in short.plan.story { print("  \(line)") }
+    for line in short.verdict.transcript { print(line) }
+    report(short.verdict)
+}
 exit(verdict.violation == nil ? 0 : 1)

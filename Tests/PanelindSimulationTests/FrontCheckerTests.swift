@@ -26,7 +26,7 @@ private final class FrontBench {
     var broken: Law? { checker.violation?.law }
 
     func judge(_ cause: AdmissionCause, _ real: [AdmissionAction], forged: [AdmissionAction]?) {
-        checker.judge(cause, forged ?? real, admission, at: now)
+        checker.judge(cause, forged ?? real, admission, deadline: admission.deadline, at: now)
         now = now + .milliseconds(1)
     }
 
@@ -41,7 +41,7 @@ private final class FrontBench {
     }
 
     func lose(_ id: RequestID, forged: [AdmissionAction]? = nil) {
-        judge(.lost(id), admission.lost(id, at: now), forged: forged)
+        judge(.lost(id, unsent: false), admission.lost(id, at: now), forged: forged)
     }
 
     func end(_ id: RequestID, forged: [AdmissionAction]? = nil) {
@@ -111,7 +111,8 @@ struct FrontCheckerTests {
         #expect(full.broken == .bounded)
         let waiting = FrontBench { $0.heldRequests = 1 }
         // The checker believes in less room than there is.
-        waiting.checker.judge(.use(AdmissionSettings.room(for: 0)), [], waiting.admission, at: waiting.now)
+        waiting.checker.judge(
+            .use(AdmissionSettings.room(for: 0)), [], waiting.admission, deadline: nil, at: waiting.now)
         _ = waiting.get()
         #expect(waiting.broken == .bounded)
     }
@@ -135,7 +136,7 @@ struct FrontCheckerTests {
         let bench = FrontBench()
         _ = bench.get()
         // The checker hears of a route, and nobody goes.
-        bench.checker.judge(.take(.forward(g1)), [], bench.admission, at: bench.now)
+        bench.checker.judge(.take(.forward(g1)), [], bench.admission, deadline: nil, at: bench.now)
         #expect(bench.broken == .noneWaitsInVain)
     }
 
