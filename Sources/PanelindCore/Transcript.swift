@@ -97,8 +97,9 @@ extension Supervisor {
     func statusSentence(at now: Instant) -> String {
         let g = telling.generation
         let because = trouble.map { ": \($0)" } ?? ""
+        let before = trouble.map { "; before: \($0)" } ?? ""
         switch state {
-        case .starting: return "worker \(g) is starting" + (trouble.map { "; before: \($0)" } ?? "")
+        case .starting: return "worker \(g) is starting" + before
         case .ready:
             if let other = reloading, other != g { return "worker \(g) is ready; worker \(other) is to take over" }
             return "worker \(g) is ready" + because
@@ -109,9 +110,10 @@ extension Supervisor {
             }
             return "worker \(g) is being replaced" + because
         case .draining: return "worker \(g) finishes its requests"
-        case .stopping: return "worker \(g) is stopping"
+        case .stopping: return "worker \(g) is stopping" + before
         case .failed: return "gave up" + because
-        case .stopped: return "stopped"
+        // Where systemd's patience ended before ours, this is what `systemctl status` keeps.
+        case .stopped: return "stopped" + before
         }
     }
 

@@ -311,6 +311,14 @@ part_never_ready() {
     status=$(sd_exec systemctl status panelind.service || true)
     expect "systemctl status has the reason" '*not ready within*' "$status"
     note "status: $(unit StatusText)"
+
+    # Tried again and again, until systemd has waited long enough.
+    configure '[/srv/agent/worker, exit, "9"]' 'serve: { mode: direct }' 'restart: { maxDelay: 500ms }' \
+        'probe: { startup: { deadline: 1s } }' 'stop: { budget: 2s }'
+    drop_in Restart=no TimeoutStartSec=4s
+    expect "start fails where the worker never comes" 1 "$(quietly sd_exec systemctl start panelind.service && echo 0 || echo 1)"
+    expect "for its time is over" timeout "$(unit Result)"
+    expect "systemctl status has that reason too" 'stopped; before: *exit 9*' "$(unit StatusText)"
     sd_exec systemctl reset-failed panelind.service
     drop_in
 }
