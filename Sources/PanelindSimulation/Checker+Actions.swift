@@ -172,6 +172,9 @@ extension Checker {
             require(
                 records[i].exitReports == 1, .exitReported, at: step.at,
                 "the end of \(generation) is reported \(records[i].exitReports) times")
+            require(
+                ending.requested || ending.cause != .requested, .exitReported, at: step.at,
+                "the end of \(generation) was wanted and is reported as if it was not")
             if !ending.requested, let delay { notBefore = step.at + delay }
         case .survivorsKilled(let generation, let killed):
             if let i = index(generation) { records[i].killedReported.append(contentsOf: killed.map(\.pid)) }

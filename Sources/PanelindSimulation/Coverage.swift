@@ -152,7 +152,6 @@ public final class Coverage {
         case .pass: 26
         case .suspend: 27
         case .resume: 28
-        case .reloadRefused: 32
         }
     }
 }
