@@ -188,6 +188,21 @@ def test_what_a_held_client_has_sent_of_its_body_is_not_lost(front):
         assert json.loads(client.answer().body)["length"] == 11
 
 
+def test_a_held_client_that_expects_100_is_asked_for_its_body_by_the_worker(front):
+    """Nobody asks for a body that nobody would take."""
+    one = front({"/x": [send("HTTP/1.1 100 Continue\r\n\r\n"), ["body"], ["echo"]]}, boot=LATE, ready=False)
+    one.director.wait("environment")
+    with one.client() as client:
+        client.send(b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        assert client.is_silent(0.3)
+        one.director.release("boot")
+        wait_until(lambda: client.buffer or client.fill(), "100 Continue")
+        client.send(b"hello")
+        got = client.answer()
+        assert [status for status, _ in got.interim] == [100]
+        assert json.loads(got.body)["length"] == 5
+
+
 @pytest.mark.parametrize("end", ["close", "reset"])
 def test_a_held_client_that_leaves_is_forgotten(front, end):
     """Its place is free, and the worker never hears of it."""
@@ -554,3 +569,23 @@ def test_fifty_requests_held_over_three_kills_are_all_served(front):
         assert sorted(targets(one)) == sorted(f"/h{number}" for number in range(50))
     finally:
         close(clients)
+
+
+def test_after_a_freeze_stale_connections_fail_nobody(front):
+    """Cloud Run takes the CPU between requests; meanwhile the worker's side may have closed what was kept."""
+    one = front({"/x": [["body"], answer(200, b"x"), ["gate", "frozen"], ["close"]]})
+    with one.client() as client:
+        client.get("/x")
+        assert client.answer().body == b"x"
+        one.director.at_gate("frozen")
+        os.kill(one.daemon.pid, signal.SIGSTOP)
+        try:
+            one.director.release("frozen")
+            one.director.wait("closed", conn=one.director.request("/x").conn)
+            # Not idempotent: a stale connection would be its end.
+            client.post("/y", b"hello")
+            time.sleep(1.2)
+        finally:
+            os.kill(one.daemon.pid, signal.SIGCONT)
+        assert client.answer().status == 200
+    assert len(one.director.requests("/y")) == 1

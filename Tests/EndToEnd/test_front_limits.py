@@ -383,6 +383,18 @@ def test_slow_heads_by_the_hundred_shut_nobody_out(front):
     assert one.serves()
 
 
+@pytest.mark.parametrize("path", ["/health", "/x"])
+def test_a_client_that_never_reads_is_made_to_wait_not_buffered(front, path):
+    one = front({"/x": [["body"], answer(200, b"y" * 1000)]})
+    assert one.serves()
+    before = rss_bytes(one.daemon.pid)
+    with one.client(receive_buffer=4096) as client:
+        sent = client.send_what_fits(request(path) * 200_000, quiet=1)
+        assert sent < 8 << 20
+        assert one.serves()
+        assert rss_bytes(one.daemon.pid) - before < 8 << 20, f"after {sent} bytes"
+
+
 def test_descriptors_do_not_leak(front):
     one = front({"/cut": [["body"], send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx"), ["close"]],
                  "/bad": [["body"], send("nonsense\r\n\r\n"), ["close"]]})

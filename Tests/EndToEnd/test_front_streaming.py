@@ -539,6 +539,80 @@ def test_a_truncation_leaves_a_line_with_its_reason(front):
     assert "truncat" in json.dumps(record).lower(), record
 
 
+VALID_ANSWERS = {
+    "length": b"HTTP/1.1 200 OK\r\nX-A: 1\r\nContent-Length: 11\r\n\r\nhello\r\n\r\n!!",
+    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\nA\r\n0\r\n\r\n01234\r\n0\r\nX-T: 1\r\n\r\n",
+    "interim": b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\nHTTP/1.1 201 Made\r\nContent-Length: 2\r\n\r\nok",
+    "close": b"HTTP/1.0 200 OK\r\nX-A: 1\r\n\r\nuntil the end",
+    "no body": b"HTTP/1.1 204 No Content\r\nX-A: 1\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", VALID_ANSWERS)
+def test_a_valid_answer_split_at_any_byte_has_the_same_outcome(front, name):
+    raw = VALID_ANSWERS[name]
+    ends = [["close"]] if name == "close" else []
+    one = front({f"/{split}": [["body"], send(raw[:split]), ["gate", "rest"], send(raw[split:]), *ends]
+                 for split in range(1, len(raw))})
+    clients = [one.client() for _ in range(1, len(raw))]
+    try:
+        for split, client in enumerate(clients, 1):
+            client.get(f"/{split}", "TE: trailers", "Connection: TE")
+        one.director.at_gate("rest", count=len(clients))
+        one.director.release("rest")
+        outcomes = []
+        for client in clients:
+            got = client.answer()
+            names = sorted(key.lower() for key, _ in got.headers)
+            outcomes.append((got.status, got.framing, got.body, got.trailers, got.interim, names))
+            client.get("/next")
+            assert client.answer().status == 200
+    finally:
+        for client in clients:
+            client.close()
+    wrong = [split for split, outcome in enumerate(outcomes, 1) if outcome != outcomes[0]]
+    assert not wrong, f"split at {wrong[:10]}: {outcomes[wrong[0] - 1]} instead of {outcomes[0]}"
+
+
+def test_garbage_of_a_worker_is_never_passed_on_as_http(front):
+    """Mutants of valid answers: each is 502, a cut, or an answer; never what is no HTTP, and never the next one's."""
+    import random
+
+    seed = random.randrange(1 << 30)
+    print("seed", seed)
+    dice = random.Random(seed)
+    rules, count = {}, 150
+    for number in range(count):
+        raw = bytearray(dice.choice(list(VALID_ANSWERS.values())))
+        for _ in range(dice.randrange(1, 4)):
+            place = dice.randrange(len(raw))
+            match dice.randrange(3):
+                case 0:
+                    raw[place] = dice.choice([dice.randrange(256), 10, 13, 0, 32, 58, 48])
+                case 1:
+                    del raw[place : place + dice.randrange(1, 5)]
+                    raw = raw or bytearray(b"x")
+                case _:
+                    raw[place:place] = dice.choice([b"\r\n", b"\n", b"\0", b"0\r\n\r\n", b"Content-Length: 3\r\n", b"HTTP/1.1 200 OK\r\n"])
+        rules[f"/{number}"] = [["body"], send(bytes(raw)), ["close"]]
+    one = front(rules)
+    outcomes = set()
+    for number in range(count):
+        with one.client() as client:
+            client.get(f"/{number}")
+            try:
+                got = client.answer()
+                outcomes.add(got.status)
+                if not got.closes:
+                    client.get("/next")
+                    assert json.loads(client.answer().body)["target"] == "/next"
+            except Truncated:
+                outcomes.add("cut")
+    assert one.serves()
+    assert {502, "cut"} <= outcomes
+    assert len(one.daemon.events("worker_started")) == 1
+
+
 def test_an_answer_after_the_answer_goes_to_nobody(front):
     """Response splitting: what a worker sends beyond its answer is not the next client's."""
     evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
