@@ -3,6 +3,7 @@
 # Clients that ask one address without a pause until they are told to end, and count what went wrong: a refused or
 # broken connection, an answer other than 200. One connection a request, or kept open.
 #
+# STOP-FILE.begun appears with the first answer.
 #   load.py HOST:PORT PATH STOP-FILE RESULT-FILE [CLIENTS]     writes {"requests": N, "failed": [...], "slowest": seconds}
 import http.client
 import json
@@ -37,6 +38,8 @@ def client(number, address, path, stop, results, lock):
             connection.close()
             connection = None
         with lock:
+            if not results["requests"]:
+                pathlib.Path(f"{stop}.begun").touch()
             results["requests"] += 1
             results["slowest"] = max(results["slowest"], time.monotonic() - begin)
             if failure:

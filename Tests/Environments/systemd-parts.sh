@@ -50,10 +50,10 @@ drop_in() {
 
 # begin_load [PATH] [PORT], end_load DESCRIPTION : clients from outside, all the time; not one request may fail.
 begin_load() {
-    rm -f "$SD_WORK/stop" "$SD_WORK/load.json"
+    rm -f "$SD_WORK/stop" "$SD_WORK/stop.begun" "$SD_WORK/load.json"
     sd_net python3 "$ENV_DIR/load.py" "127.0.0.1:${2:-8080}" "${1:-/pid}" "$SD_WORK/stop" "$SD_WORK/load.json" &
     LOAD=$!
-    sleep 0.3
+    retry 30 test -e "$SD_WORK/stop.begun" || bad "the clients got no answer"
 }
 end_load() {
     sleep 0.3
@@ -301,6 +301,7 @@ part_stop() {
 
 part_never_ready() {
     say "never ready"
+    tell stop
     mark
     configure '[/srv/agent/worker, print, "no database here", sleep, 60m]' \
         'serve: { mode: direct }' 'probe: { startup: { deadline: 2s }, readiness: { notify: true } }' 'restart: { limit: 0 }'
@@ -326,6 +327,7 @@ part_never_ready() {
 part_sockets() {
     say "socket activation"
     local before
+    tell stop
     configure "$(worker boot 500ms)"
     sd_exec systemctl start panelind.socket
     expect "nothing runs before the first connection" inactive "$(unit ActiveState)"
