@@ -4,19 +4,6 @@
 
 import PanelindCore
 
-/// What Admission was told.
-enum AdmissionCause {
-    case arrive(RequestID, bytes: Int, canRetry: Bool)
-    case answered(RequestID, AnswerPart)
-    case lost(RequestID, unsent: Bool)
-    case ended(RequestID)
-    case take(Route)
-    case use(AdmissionSettings)
-    case report(Generation)
-    case cut(Generation)
-    case time
-}
-
 /// The judge of the simulated front.
 final class FrontChecker {
     /// A worker that lost a request and has not died within this is alive, and gets it again.
@@ -285,11 +272,11 @@ final class FrontChecker {
     private func judgeForward(_ id: RequestID, _ i: Int, _ generation: Generation) {
         let it = seen[i]
         require(route.target == generation, .routedOnly, "request \(id.number) goes to \(generation) under \(route)")
-        require(!isSuspect(generation), .routedOnly, "request \(id.number) goes to \(generation), which may be dying")
         require(
             it.isHeld && it.worker != generation && !it.isTouched && (it.forwards == 0 || it.isRetry)
                 && it.sentLosses <= (it.canRetry ? 1 : 0), .onceOnly,
             "request \(id.number) goes to \(generation) after \(it)")
+        require(!isSuspect(generation), .routedOnly, "request \(id.number) goes to \(generation), which may be dying")
         require(hasRoom(generation), .bounded, "\(generation) has \(loads[load(generation)]) and gets one more")
         for retry in retries {
             guard retry != id else { break }
