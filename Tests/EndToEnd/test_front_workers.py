@@ -123,16 +123,17 @@ def test_reload_is_advised_against_and_still_reloads(behind, tmp_path):
         lambda: [r for r in daemon.records if "--reload" in r["message"]], "the advice")
     daemon.ready(timeout=60)
     first = body_of(daemon.port, "/pid")["pid"]
-    with (tmp_path / "app.py").open("a") as file:
-        file.write("\n# changed\n")
 
     def changed():
+        # It compares times of files, from a first look on that nobody can see: so once more each time.
+        with (tmp_path / "app.py").open("a") as file:
+            file.write("\n# changed\n")
         try:
             return body_of(daemon.port, "/pid")["pid"] != first
         except (AssertionError, OSError, ValueError):
             return False
 
-    wait_until(changed, "its own reload", timeout=60)
+    wait_until(changed, "its own reload", timeout=60, every=1)
     assert len(daemon.events("worker_started")) == 1
     assert daemon.stop() == 0
     assert not daemon.survivors()
