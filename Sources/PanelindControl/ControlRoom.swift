@@ -39,7 +39,7 @@ public final class ControlRoom {
     public func take(_ step: Step, wall: Int64) {
         chronicle.take(step, wall: wall)
         pending.take(step)
-        if step.to != state {
+        if step.to != state || history.changes.isEmpty {
             state = step.to
             history.enter(state, at: wall)
             hasNews = true

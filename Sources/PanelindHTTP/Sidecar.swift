@@ -25,8 +25,8 @@ public final class Sidecar: Responder {
     private let board: HealthBoard
     /// `/metrics`; nil: 404.
     public var metrics: (() -> Page)?
-    /// `/`, shown to loopback peers only; nil: 404.
-    public var statusPage: ((Request) -> Page)?
+    /// `/` and `/live`: whoever answers judges who may see them; nil: 404.
+    public var statusPage: ((Request) -> Answer)?
 
     /// Makes a sidecar that serves health only.
     public init(board: HealthBoard) { self.board = board }
@@ -50,12 +50,9 @@ public final class Sidecar: Responder {
         case "/metrics":
             guard let metrics else { return missing(request) }
             return page(request, metrics)
-        case "/":
+        case "/", "/live":
             guard let statusPage else { return missing(request) }
-            guard request.isFromLoopback else {
-                return problem(request, 403, "the status page is shown to this machine only")
-            }
-            return page(request) { statusPage(request) }
+            return statusPage(request)
         default: return missing(request)
         }
     }

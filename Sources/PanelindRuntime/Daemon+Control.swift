@@ -18,6 +18,12 @@ final class ControlDesk: ControlledDaemon {
     private var nextQuestion = 0
     private var responder: ControlResponder?
     private var server: HTTPServer?
+    /// The status page on the sidecar.
+    private(set) lazy var pages = PageServer(self, daemon.performer.room) { [daemon] time, body in
+        let bound = NIOLoopBound(body, eventLoop: daemon.performer.loop)
+        let task = daemon.performer.loop.scheduleTask(in: .nanoseconds(time.nanoseconds)) { bound.value() }
+        return { task.cancel() }
+    }
 
     init(_ daemon: Daemon) { self.daemon = daemon }
 
