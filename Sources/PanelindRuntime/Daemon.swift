@@ -116,8 +116,10 @@ public final class Daemon {
         var message =
             "panelind \(panelindVersion) supervises \(settings.worker.command.map(\.description).joined(separator: " "))"
         message += " (\(settings.serve.mode.rawValue) mode, \(settings.platform.rawValue))"
-        if let listens { message += ", serving on \(listens)" }
-        if let sidecar { message += ", health on \(sidecar)" }
+        if !performer.isAtTerminal {
+            if let listens { message += ", serving on \(listens)" }
+            if let sidecar { message += ", health on \(sidecar)" }
+        }
         performer.log(
             OwnRecord(
                 .info, event: "panelind_started", message: message,
@@ -130,6 +132,7 @@ public final class Daemon {
                     Field("control", control.path.map { .string($0) } ?? .null),
                     Field("configuration", report.file.map { .string($0) } ?? .null),
                 ]))
+        welcome(settings, listens: listens, sidecar: sidecar)
         func warn(_ text: String, event: String = "warning") {
             output.log(OwnRecord(.warning, event: event, message: text))
         }
@@ -203,6 +206,7 @@ public final class Daemon {
         do throws(HTTPServer.Failure) {
             let sidecar = Sidecar(board: performer.board)
             sidecar.metrics = { [unowned self] in metricsPage() }
+            sidecar.statusPage = { [unowned self] request in desk.pages.respond(to: request) }
             let server = try HTTPServer(
                 descriptor: listener.descriptor, loop: loop, limits: .sidecar, responder: sidecar)
             sidecarServer = server

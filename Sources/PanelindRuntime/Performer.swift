@@ -108,6 +108,7 @@ final class Performer: ActionPerformer {
 
     func decided(_ step: Step) {
         metrics.take(step)
+        countDown(step)
         room.take(step, wall: Clock.wallNanoseconds())
         guard output.configuration.level == .debug else { return }
         output.log(OwnRecord(.debug, event: "step", message: step.line(since: startedAt)))

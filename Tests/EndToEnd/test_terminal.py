@@ -5,6 +5,7 @@
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -251,3 +252,60 @@ def test_a_worker_that_shares_the_terminal_is_stopped_without_its_supervisor(pan
         assert daemon.survivors() == []
         assert is_alive(neighbour.pid), command_line(neighbour.pid)
         neighbour.kill()
+
+
+# -- what a person sees
+
+
+def shown(terminal):
+    return terminal.output.decode(errors="replace")
+
+
+def test_a_run_on_a_terminal_says_what_it_does_and_how_to_stop(panelind, terminal):
+    daemon = in_front(
+        panelind, terminal, ["print hello", "notify READY=1", "on TERM exit 0 after 2500ms"],
+        {"probe.readiness.notify": True, "stop.budget": "30s", "control.path": "c.sock"}, stdout=terminal.slave,
+        sidecar=True)
+    wait_until(lambda: "is ready" in shown(terminal), "it is ready")
+    text = shown(terminal)
+    assert "supervises" in text
+    assert f"status page on http://127.0.0.1:{daemon.sidecar_port}/" in text
+    assert "Ctrl-C stops within 30s, twice at once" in text and "panelind why" in text
+    assert "\x1b[" in text, "a terminal has colours"
+    # The time, then a name of one width: messages of panelind and of the worker stand below each other.
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+    starts = {line.index(word) for word in ("hello", "worker g1 is ready") for line in plain if line.endswith(word)
+              or word in line and "ready" in word}
+    assert len(starts) == 1, plain
+    terminal.press("C")
+    wait_until(lambda: shown(terminal).count("s left; Ctrl-C ends it now") >= 2, "the stop is counted down")
+    counts = [int(n) for n in re.findall(r"at most (\d+)s left", shown(terminal))]
+    assert counts == sorted(counts, reverse=True) and len(set(counts)) == len(counts)
+    assert daemon.wait() == 0
+
+
+def test_no_color_is_honoured(panelind, terminal):
+    daemon = in_front(panelind, terminal, ["print hello", "notify READY=1"], {"probe.readiness.notify": True},
+                      stdout=terminal.slave, environment={"NO_COLOR": "1"})
+    wait_until(lambda: "is ready" in shown(terminal), "it is ready")
+    terminal.press("C")
+    assert daemon.wait() == 0
+    assert "\x1b" not in shown(terminal)
+
+
+@pytest.mark.parametrize("format", ["inherit", "text"])
+def test_breakpoint_in_a_python_worker_works(panelind, terminal, tmp_path, format):
+    script = tmp_path / "debugged.py"
+    script.write_text("import time\nprice = 6\nbreakpoint()\nprint('went on', flush=True)\ntime.sleep(600)\n")
+    daemon = in_front(panelind, terminal, None, {"worker.stdin": "inherit", "log.format": format},
+                      stdout=terminal.slave, command=["/usr/bin/python3", "-u", script])
+    if format == "inherit":
+        wait_until(lambda: "(Pdb)" in shown(terminal), "the prompt")
+    else:
+        wait_until(lambda: "debugged.py(4)" in shown(terminal), "where it stands")
+    os.write(terminal.master, b"p price * 7\n")
+    wait_until(lambda: re.search(r"\b42\b", shown(terminal)), "the answer")
+    os.write(terminal.master, b"c\n")
+    wait_until(lambda: "went on" in shown(terminal), "the worker goes on")
+    terminal.press("C")
+    assert daemon.wait() == 0
