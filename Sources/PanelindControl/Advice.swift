@@ -37,7 +37,8 @@ enum Advice {
             "panelind asks through the socket that the worker inherits as descriptor 3: does the worker accept on it "
                 + "(--fd {fd}, or LISTEN_FDS)?"
         case .direct:
-            "panelind asks the worker's PORT (\(facts.listen ?? "not set")): does the worker bind that port?"
+            facts.listen.map { "panelind asks the worker's PORT (\($0)): does the worker bind that port?" }
+                ?? "the last output below may say what it waits for; is it ready in the way that probe.readiness asks?"
         }
     }
 
@@ -46,10 +47,10 @@ enum Advice {
         case .notFound:
             return
                 "correct worker.command: is the program installed, is its path right, and does the interpreter that its "
-                + "first line (#!) names exist? Then `panelind restart`."
+                + "first line (#!) names exist?"
         case .notExecutable:
             return "the file is there but cannot be executed: it needs its x bit (chmod +x), and a valid first line or "
-                + "binary format. panelind never runs a file through a shell. Then `panelind restart`."
+                + "binary format. panelind never runs a file through a shell."
         case .noProcess: return "the limit of processes or memory is reached: see ulimit -u, pids.max and free memory."
         case .other: return nil
         }

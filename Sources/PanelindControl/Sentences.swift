@@ -90,7 +90,7 @@ extension Moment {
                 restartIn == .zero
                 ? "panelind starts the next one at once" : "panelind starts the next one in \(Times.span(restartIn))"
         } else if rule != nil, !ending.requested {
-            sentence.decision = "panelind starts no other"
+            sentence.decision = "panelind gives up and starts no other"
         }
         return sentence
     }

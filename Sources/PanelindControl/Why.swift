@@ -73,9 +73,15 @@ struct Why {
             if !lines.isEmpty { output = (words.generation, Array(lines.suffix(Self.lines))) }
         }
         advice = Advice.about(ending, lines: lines, facts: facts)
+        if advice == nil, output != nil { advice = "the last output below is the best clue." }
         if case .permanentExitCode(let code)? = rule {
-            let more = "exit code \(code) is in restart.permanentExitCodes: no restart follows it before readiness."
-            advice = advice.map { "\($0) (\(more))" } ?? more
+            let more =
+                "If exit code \(code) can be a passing trouble of this worker, take it out of "
+                + "restart.permanentExitCodes."
+            advice = advice.map { "\($0) \(more)" } ?? more
+        }
+        if facts.health.state == .failed {
+            advice = (advice.map { "\($0) " } ?? "") + "When that is mended: `panelind restart`."
         }
     }
 
@@ -99,8 +105,11 @@ struct Why {
             let isSaidAgain =
                 switch moment.what {
                 case .started: later.contains { $0.isAbout(moment.generation) && $0.saysStart }
-                case .probeFailed(_, _, beforeReady: true):
-                    later.contains { $0.isAbout(moment.generation) && $0.saysReady }
+                case .probeFailed(let kind, _, let beforeReady):
+                    later.contains {
+                        $0.isAbout(moment.generation) && (beforeReady && $0.saysReady || $0.isVerdict(of: kind))
+                    }
+                case .gaveUp: moments.startIndex < index && moments[index - 1].isUnaskedEnd
                 default: false
                 }
             return isSaidAgain ? nil : moment
@@ -149,6 +158,16 @@ extension Moment {
     fileprivate var saysReady: Bool {
         if case .ready = what { return true }
         return false
+    }
+
+    /// What this probe's failures have led to.
+    fileprivate func isVerdict(of kind: ProbeKind) -> Bool {
+        switch what {
+        case .unready: kind == .readiness
+        case .decided(.livenessFailed): kind == .liveness
+        case .decided(.startupDeadlinePassed): kind != .liveness
+        default: false
+        }
     }
 
     fileprivate var saysStart: Bool {

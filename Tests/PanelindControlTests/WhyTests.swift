@@ -160,6 +160,34 @@ struct WhyTests {
         #expect(advice?.has(words) == true, "\(advice ?? "none")")
     }
 
+    @Test("an end by the kernel's memory is told with the peak, as a person on call wants it")
+    func outOfMemory() {
+        var story = Story()
+        story.begin()
+        story.started(1)
+        story.ready(1)
+        story.pass(.seconds(3600))
+        var ending = Ending.made(.signal(.kill, coreDumped: false), .oom, wasReady: true)
+        ending.use.maxRSSBytes = 536_870_912
+        story.ended(1, ending, lines: ["loading 40,000 quotes"])
+        let text = story.why().text(wall: story.wall).split(separator: "\n").map { line in
+            // Without the time, which is that of the reader's zone.
+            line.utf8.starts(with: "  | ".utf8) || !line.utf8.starts(with: "  ".utf8) ? line : line.dropFirst(16)
+        }
+        let golden = [
+            "backoff: no worker runs; the next start is in 250ms",
+            "worker g1 became ready, 100ms after its start",
+            "worker g1 was killed by the kernel because memory ran out: SIGKILL after 200ms",
+            "-> panelind starts the next one in 250ms",
+            "   because the first failure waits 250ms (restart.delay)",
+            "what may help: the worker's peak was 536 MB of resident memory. Give the container or unit more memory, or the "
+                + "worker less to do at once (fewer worker processes, smaller batches).",
+            "last output of worker g1:",
+            "  | loading 40,000 quotes",
+        ]
+        #expect(text.map(String.init) == golden)
+    }
+
     @Test("an exit code above 128 is said to be a signal that a shell reports")
     func shellCode() {
         let moment = Moment(.exited(.made(.code(139)), restartIn: nil, rule: nil), at: .zero, wall: 0, generation: 1)
