@@ -49,7 +49,8 @@ public final class ControlResponder: Responder {
             case "/v1/why": return why(request)
             case "/v1/events":
                 let after = try query.number("after", in: 0...UInt64(Int64.max))
-                return events(request, after: after, follow: try query.flag("follow"))
+                let seen = try lastSeen(request)
+                return events(request, after: after ?? seen ?? 0, follow: try query.flag("follow"))
             case "/v1/logs":
                 let count = try query.number("lines", in: 0...10_000) ?? 50
                 return logs(request, count: Int(count), follow: try query.flag("follow"))
@@ -86,11 +87,14 @@ public final class ControlResponder: Responder {
         }
     }
 
-    private func events(_ request: Request, after given: UInt64?, follow: Bool) -> Answer {
+    /// A browser that comes back says where it was (HTML, server-sent events).
+    private func lastSeen(_ request: Request) throws(Query.Refusal) -> UInt64? {
+        guard let text = request.head.headers.first(name: "Last-Event-ID"), !text.isEmpty else { return nil }
+        return try Query.number(text, named: "Last-Event-ID", in: 0...UInt64(Int64.max))
+    }
+
+    private func events(_ request: Request, after: UInt64, follow: Bool) -> Answer {
         guard request.isQuestion else { return wrongMethod(request, "GET, HEAD") }
-        // A browser that comes back says where it was (HTML, server-sent events).
-        let seen = request.head.headers.first(name: "Last-Event-ID").flatMap { UInt64($0) }
-        let after = given ?? seen ?? 0
         guard follow else {
             let events = room.events.events(after: after)
             let json = JSON.object([

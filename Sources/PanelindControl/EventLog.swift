@@ -43,13 +43,16 @@ public struct LoggedEvent: Hashable, Sendable {
     }
 
     /// As an object with `id`, `time`, `severity`, `event`, `message` and the event's fields.
-    var json: JSON {
-        .object(
-            [
-                JSON.Member("id", .int(Int64(id))), JSON.Member("time", .string(Times.utc(time))),
-                JSON.Member("severity", .string(severity)), JSON.Member("event", .string(name)),
-                JSON.Member("message", .string(message)),
-            ] + fields)
+    var json: JSON { .object([JSON.Member("id", .int(Int64(id)))] + members) }
+
+    /// The same without its number.
+    var record: JSON { .object(members) }
+
+    private var members: [JSON.Member] {
+        [
+            JSON.Member("time", .string(Times.utc(time))), JSON.Member("severity", .string(severity)),
+            JSON.Member("event", .string(name)), JSON.Member("message", .string(message)),
+        ] + fields
     }
 }
 

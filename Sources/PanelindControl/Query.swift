@@ -21,6 +21,13 @@ struct Query {
     /// A whole number in this range, or nil where the parameter is absent.
     func number(_ name: String, in range: ClosedRange<UInt64>) throws(Refusal) -> UInt64? {
         guard let text = try value(name) else { return nil }
+        return try Self.number(text, named: name, in: range)
+    }
+
+    /// The text as a whole number in this range.
+    static func number(
+        _ text: String, named name: String, in range: ClosedRange<UInt64>
+    ) throws(Refusal) -> UInt64 {
         guard let number = UInt64(text), range.contains(number), text.utf8.allSatisfy({ (48...57).contains($0) }) else {
             throw Refusal(
                 detail: "cannot use \(name)=\(shown(text)): "
@@ -34,7 +41,7 @@ struct Query {
         switch try value(name) {
         case nil, "false"?: return false
         case "true"?: return true
-        case let text?: throw Refusal(detail: "cannot use \(name)=\(shown(text)): write true or false")
+        case let text?: throw Refusal(detail: "cannot use \(name)=\(Self.shown(text)): write true or false")
         }
     }
 
@@ -47,7 +54,7 @@ struct Query {
         return found
     }
 
-    private func shown(_ text: String) -> String { String(text.withoutControls.prefix(40)) }
+    private static func shown(_ text: String) -> String { String(text.withoutControls.prefix(40)) }
 
     /// `%41` is `A`; anything that is no such escape stays as it is.
     private static func decoded(_ text: Substring) -> String {

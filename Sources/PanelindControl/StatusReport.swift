@@ -40,7 +40,7 @@ struct StatusReport {
             JSON.Member("pid", .int(orNull: worker.map { Int($0.pid) })),
             JSON.Member("started_at", .string(orNull: worker.map { Times.utc($0.startedWall) })),
             JSON.Member("ready_at", .string(orNull: worker?.readyWall.map(Times.utc))),
-            JSON.Member("last_exit", lastExit?.json ?? .null),
+            JSON.Member("last_exit", lastExit?.record ?? .null),
             JSON.Member("next_restart_in_seconds", .seconds(wait?.seconds)),
             JSON.Member("in_flight", .int(Int64(facts.inFlight))), JSON.Member("held", .int(Int64(facts.held))),
             JSON.Member("worker_status", .string(orNull: facts.workerStatus)),
