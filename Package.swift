@@ -79,6 +79,17 @@ let package = Package(
             // A world runs on one thread; debug builds check what release builds take on trust.
             swiftSettings: strict + [.unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release))]),
         .executableTarget(name: "panelind-sim", dependencies: ["PanelindSimulation"], swiftSettings: strict),
+        .target(
+            name: "PanelindFuzz",
+            dependencies: [
+                "PanelindCore", "PanelindHTTP", "PanelindFront",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOEmbedded", package: "swift-nio"),
+            ],
+            swiftSettings: strict),
+        .executableTarget(name: "panelind-fuzz", dependencies: ["PanelindFuzz"], swiftSettings: strict),
         .executableTarget(
             name: "scripted-worker", swiftSettings: strict),
         .testTarget(name: "PanelindCoreTests", dependencies: ["PanelindCore"], swiftSettings: strict),
@@ -101,6 +112,14 @@ let package = Package(
             ],
             swiftSettings: strict),
         .testTarget(name: "PanelindTelemetryTests", dependencies: ["PanelindTelemetry"], swiftSettings: strict),
+        .testTarget(
+            name: "PanelindFrontTests",
+            dependencies: [
+                "PanelindCore", "PanelindHTTP", "PanelindFront", "PanelindFuzz",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ],
+            swiftSettings: strict),
         .testTarget(name: "PanelindSimulationTests", dependencies: ["PanelindSimulation"], swiftSettings: strict),
     ]
 )

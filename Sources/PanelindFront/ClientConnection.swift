@@ -163,8 +163,8 @@ final class ClientConnection: ChannelInboundHandler, DeadlineOwner {
             return false
         case .failed(.preface):
             front.refused(HeadRefusal(505, "an HTTP/2 preface"), peer: peerText)
-            closeNow()
-            isEnding = true
+            // Its sender understands no answer; those before it were for somebody who does.
+            endOutput(linger: false)
         case .failed(.refused(let refusal)): refuse(refusal)
         case .health(let endpoint, let plan, let count):
             spare = head
@@ -221,7 +221,7 @@ final class ClientConnection: ChannelInboundHandler, DeadlineOwner {
             front.refused(HeadRefusal(503, "too many connections"), peer: peerText)
             return answer(
                 status: 503, detail: "too many connections", fields: ["Retry-After: 1"], headOnly: plan.isHead,
-                closing: true)
+                persistence: .close)
         }
         let transaction = Transaction(client: self, front: front, plan: plan, head: head)
         self.transaction = transaction
@@ -282,13 +282,14 @@ final class ClientConnection: ChannelInboundHandler, DeadlineOwner {
     }
 
     /// The answer to the present request, which ends it.
-    func answer(status: Int, detail: String, fields: [String], headOnly: Bool, closing: Bool) {
+    func answer(
+        status: Int, detail: String, fields: [String], headOnly: Bool, persistence: Persistence
+    ) {
         write(
             AnswerText.problem(
-                status: status, detail: detail, fields: fields, headOnly: headOnly,
-                persistence: closing ? .close : .keep))
+                status: status, detail: detail, fields: fields, headOnly: headOnly, persistence: persistence))
         transaction = nil
-        if closing { endOutput(linger: true) }
+        if persistence == .close { endOutput(linger: true) }
         resume()
         if !isReading && !isAdvancing { settle(active: true) }
     }
@@ -388,6 +389,9 @@ final class ClientConnection: ChannelInboundHandler, DeadlineOwner {
         if let address = context?.channel.remoteAddress {
             made.peer = Array((address.peerText ?? "").utf8)
             made.isTrusted = front.settings.isTrusted(address)
+        } else {
+            // Gone already, as far as the kernel knows. An empty name would look like a peer on a unix socket.
+            made.peer = Array("unknown".utf8)
         }
         forwarding = made
         return made

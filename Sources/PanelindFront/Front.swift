@@ -6,6 +6,27 @@ import NIOCore
 import PanelindCore
 import PanelindHTTP
 
+/// How many of each a front has now.
+package struct FrontKept: Hashable, Sendable {
+    package var requests = 0
+    package var inFlight = 0
+    package var held = 0
+    /// Connections of clients.
+    package var clients = 0
+    /// Connections to workers.
+    package var upstreams = 0
+
+    package init() {}
+
+    init(requests: Int, inFlight: Int, held: Int, clients: Int, upstreams: Int) {
+        self.requests = requests
+        self.inFlight = inFlight
+        self.held = held
+        self.clients = clients
+        self.upstreams = upstreams
+    }
+}
+
 /// The front; on the loop's thread only.
 public final class Front {
     /// A body that does not come on for so long is given up (408).
@@ -84,6 +105,13 @@ public final class Front {
     public var inFlight: Int { admission.inFlight }
     /// Requests that wait for a worker.
     public var held: Int { admission.held }
+
+    /// What it keeps for others: nothing, once everybody has gone.
+    package var kept: FrontKept {
+        FrontKept(
+            requests: transactions.count, inFlight: admission.inFlight, held: admission.held,
+            clients: serverStorage?.openConnections ?? 0, upstreams: upstreams.deadlines.count)
+    }
 
     // MARK: the supervisor
 

@@ -93,11 +93,15 @@ extension RequestPlan {
         var hasHost = false
         var hasID = false
         var hasFor = false
+        var hasOddLength = false
         for line in lines.fields {
             var passes = true
             switch line.name {
             case .other: passes = !namesFields || !isNamed(line, head, lines)
-            case .contentType, .date, .contentLength, .trailer: break
+            case .contentType, .date, .trailer: break
+            case .contentLength:
+                passes = line.isPlainNumber(head)
+                hasOddLength = !passes
             case .host: host = HeadLines.value(line, head)
             case .hopByHop, .connection, .transferEncoding, .te: passes = false
             case .upgrade: passes = asksUpgrade
@@ -118,7 +122,13 @@ extension RequestPlan {
             run.take(line, passes, head, &out)
         }
         run.end(head, &out)
-        if host == nil { out.write("Host:\r\n") }
+        if host == nil {
+            host = UnsafeRawBufferPointer(rebasing: head[authority])
+            out.write("Host: ")
+            out.write(UnsafeRawBufferPointer(rebasing: head[authority]))
+            out.write("\r\n")
+        }
+        if hasOddLength { out.writeLength(body) }
         if body == .chunked { out.write("Transfer-Encoding: chunked\r\n") }
         if wantsTrailers { out.write("TE: trailers\r\n") }
         if asksUpgrade { out.write("Connection: Upgrade\r\n") }
@@ -172,7 +182,7 @@ extension RequestPlan {
     /// The host is written twice where `X-Forwarded-Host` is not kept.
     private func hostLength(_ lines: HeadLines) -> Int {
         for line in lines.fields where line.name == .host { return Int(line.valueEnd - line.valueStart) }
-        return 0
+        return authority.count
     }
 }
 
@@ -202,6 +212,7 @@ extension ResponsePlan {
             // The space before an empty reason phrase is not optional (RFC 9112 section 4).
             out.write(lines.startLineEnd == 12 ? " \r\n" : "\r\n")
             var run = Run()
+            var oddLength = false
             for line in lines.fields {
                 var passes = true
                 switch line.name {
@@ -212,11 +223,14 @@ extension ResponsePlan {
                 case .hopByHop, .connection, .transferEncoding, .te: passes = false
                 case .trailer: passes = shape.trailers
                 case .upgrade: passes = shape.persistence == .upgrade || status == 426
-                case .contentLength: passes = passesLength
+                case .contentLength:
+                    passes = passesLength && line.isPlainNumber(head)
+                    oddLength = passesLength && !passes
                 }
                 run.take(line, passes, head, &out)
             }
             run.end(head, &out)
+            if oddLength { out.writeLength(announcedLength.map { .length($0) } ?? body) }
             if status == 205 { out.write("Content-Length: 0\r\n") }
             if shape.chunked { out.write("Transfer-Encoding: chunked\r\n") }
             switch shape.persistence {
@@ -237,6 +251,23 @@ extension ResponsePlan {
 
     /// Not in 1xx, 204 and 205, which have none (RFC 9110 section 8.6).
     private var passesLength: Bool { status >= 200 && status != 204 && status != 205 }
+}
+
+extension FieldLine {
+    /// A number as everybody writes it: without zeros before and a tab behind it, which not everybody reads alike.
+    func isPlainNumber(_ head: UnsafeRawBufferPointer) -> Bool {
+        let isPadded = valueEnd - valueStart > 1 && head[Int(valueStart)] == 0x30
+        return !isPadded && valueEnd + 2 == end && valueStart - nameEnd <= 2 && head[Int(nameEnd) + 1] != 0x09
+    }
+}
+
+extension Cursor {
+    /// The length of a body that is not chunked, in the one way to write it.
+    fileprivate mutating func writeLength(_ body: BodyFraming) {
+        write("Content-Length: ")
+        if case .length(let count) = body { write(decimal: count) } else { write("0") }
+        write("\r\n")
+    }
 }
 
 /// Fields that follow each other and all pass: copied at once.

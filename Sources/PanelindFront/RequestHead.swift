@@ -21,12 +21,14 @@ struct RequestPlan {
     var target = 0..<0
     /// The target was in absolute form and named no path: `/`, or `*` for OPTIONS (RFC 9112 section 3.2.4).
     var emptyPathMeans: StaticString?
+    /// Of a target in absolute form: what `Host` would say.
+    var authority = 0..<0
     var body = BodyFraming.none
     var isHTTP10 = false
     /// The connection may be used again after the answer.
     var keepsAlive = true
     var expectsContinue = false
-    /// `Connection: upgrade` with an `Upgrade` field that is not h2c.
+    /// `Connection: upgrade` with an `Upgrade` field that does not offer h2c.
     var asksUpgrade = false
     /// `TE: trailers`: the client understands trailers.
     var wantsTrailers = false
@@ -57,7 +59,7 @@ enum RequestHead {
         var length: Int?
         var coding: UnsafeRawBufferPointer?
         var connection = ConnectionOptions()
-        var hasUpgrade = false
+        var upgrade = UpgradeOffer()
         var expectation: UnsafeRawBufferPointer?
         for line in lines.fields {
             switch line.name {
@@ -77,7 +79,7 @@ enum RequestHead {
                 if coding != nil { throw refusal(400, "more than one Transfer-Encoding") }
                 coding = HeadLines.value(line, head)
             case .connection: connection.take(HeadLines.value(line, head))
-            case .upgrade: hasUpgrade = !isH2C(HeadLines.value(line, head))
+            case .upgrade: upgrade.take(HeadLines.value(line, head))
             case .te: if hasTrailers(HeadLines.value(line, head)) { plan.wantsTrailers = true }
             case .expect:
                 if expectation != nil { throw refusal(417, "more than one Expect") }
@@ -102,7 +104,7 @@ enum RequestHead {
                 }
                 plan.expectsContinue = plan.body != .none
             }
-            plan.asksUpgrade = connection.upgrade && hasUpgrade && plan.body == .none
+            plan.asksUpgrade = connection.upgrade && upgrade.isServed && plan.body == .none
         }
         let method = UnsafeRawBufferPointer(rebasing: head[..<plan.methodEnd])
         plan.isHead = isMethod(method, "HEAD")
@@ -169,6 +171,7 @@ enum RequestHead {
         guard let authority = Authority(ofTarget: target) else {
             throw refusal(400, "a target that is neither a path nor an http URL")
         }
+        plan.authority = (start + authority.start)..<(start + authority.pathStart)
         plan.target = (start + authority.pathStart)..<index
         if plan.target.isEmpty {
             plan.emptyPathMeans = isMethod(method, "OPTIONS") ? "*" : "/"
@@ -228,8 +231,6 @@ enum RequestHead {
         return refusal(400, "an invalid Transfer-Encoding")
     }
 
-    private static func isH2C(_ value: UnsafeRawBufferPointer) -> Bool { FieldName.equals(value, "h2c") }
-
     private static func hasTrailers(_ value: UnsafeRawBufferPointer) -> Bool {
         var found = false
         Bytes.forEachElement(value) { if FieldName.equals($0, "trailers") { found = true } }
@@ -261,15 +262,33 @@ struct ConnectionOptions {
     }
 }
 
+/// What `Upgrade` fields offer (RFC 9110 section 7.8).
+struct UpgradeOffer {
+    private var offers = false
+    /// HTTP/2 in a tunnel would be judged by nobody.
+    private var offersH2C = false
+
+    /// A tunnel to what is offered may be asked for.
+    var isServed: Bool { offers && !offersH2C }
+
+    /// Takes one field's value.
+    mutating func take(_ value: UnsafeRawBufferPointer) {
+        Bytes.forEachElement(value) { name in
+            offers = true
+            if FieldName.equals(name, "h2c") { offersH2C = true }
+        }
+    }
+}
+
 /// The authority of a target in absolute form (RFC 9112 section 3.2.2).
 struct Authority {
     private let bytes: UnsafeRawBufferPointer
     private let defaultPort: StaticString
+    let start: Int
     /// Where the path, or the query without one, begins in the target.
     let pathStart: Int
 
     init?(ofTarget target: UnsafeRawBufferPointer) {
-        let start: Int
         if target.count > 7, FieldName.equals(UnsafeRawBufferPointer(rebasing: target[..<7]), "http://") {
             start = 7
             defaultPort = ":80"

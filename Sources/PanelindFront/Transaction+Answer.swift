@@ -90,11 +90,11 @@ extension Transaction {
         if judged.isInterim {
             interimAnswers += 1
             if interimAnswers > Self.interimLimit { throw .tooManyInterim }
-            touch(connection)
             if judged.status == 100, continues == .awaited {
                 continues = .given
                 pump()
             }
+            touch(connection)
             return judged
         }
         if judged.status == 101 {
@@ -148,11 +148,13 @@ extension Transaction {
         return (judged, count)
     }
 
-    /// The worker has begun.
+    /// The worker has begun. An interim answer is a sign of life, but not yet what `serve.responseTimeout` waits for.
     private func touch(_ connection: UpstreamConnection) {
-        guard !isTouched, connection.inbound.readableBytes > 0 || interimAnswers > 0 else { return }
+        if isOver { return }
+        let hasBegun = connection.inbound.readableBytes > 0
+        if continues != .awaited, hasBegun || interimAnswers > 0 { connection.wait(hasBegun ? .write : .answer) }
+        guard !isTouched, hasBegun || interimAnswers > 0 else { return }
         isTouched = true
-        if continues != .awaited { connection.wait(.write) }
         front.answered(id, .firstByte)
     }
 

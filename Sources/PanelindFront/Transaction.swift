@@ -182,6 +182,7 @@ final class Transaction {
             case .data(let bytes):
                 requestBytes += bytes.readableBytes
                 if let limit = front.settings.bodyLimit, requestBytes > limit { return bodyTooLong() }
+                upstream.waitAnew(.answer)
                 send(bytes, to: upstream)
             case .end: break
             case .more:
@@ -259,7 +260,9 @@ final class Transaction {
 
     /// `serve.responseTimeout` is over.
     func answerTimedOut() {
-        guard !isOver, !isTouched else { return }
+        guard !isOver, answer == nil else { return }
+        // It is the client that takes its time, and has limits of its own.
+        if wantsBody { return }
         reason = ResponseFault.timedOut.description
         endOnOwn(answering: 504, "the worker did not answer in time")
     }
@@ -326,9 +329,10 @@ final class Transaction {
         guard let status, !hasBegun else {
             return client.abort(reset: isTunnel || endsWithConnection)
         }
+        let closes = !plan.keepsAlive || !body.isWhole || isBodyBad || front.admission.isLastCall
         client.answer(
             status: status, detail: detail, fields: fields, headOnly: plan.isHead,
-            closing: !plan.keepsAlive || !body.isWhole || isBodyBad || front.admission.isLastCall)
+            persistence: closes ? .close : plan.isHTTP10 ? .keepAndSay : .keep)
     }
 
     /// Lets go of the worker and tells who keeps accounts.

@@ -125,6 +125,11 @@ final class UpstreamConnection: ChannelInboundHandler, DeadlineOwner {
         if let entry { pool.deadlines.move(entry, to: wait) }
     }
 
+    /// If it waits for this, the wait begins anew.
+    func waitAnew(_ wait: ConnectionDeadlines.Wait) {
+        if let entry, entry.wait == wait { pool.deadlines.move(entry, to: wait) }
+    }
+
     /// Serves nobody: kept for the next.
     func rest() {
         transaction = nil

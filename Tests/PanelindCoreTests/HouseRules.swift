@@ -61,7 +61,7 @@ private enum House {
     static let rooms: Set = [
         "PanelindCore", "PanelindSettings", "CPanelindSystem", "CYaml", "PanelindSystem", "PanelindOutput",
         "PanelindHTTP", "PanelindFront", "PanelindControl", "PanelindTelemetry", "PanelindRuntime",
-        "PanelindSimulation", "panelind", "panelind-sim", "scripted-worker",
+        "PanelindSimulation", "PanelindFuzz", "panelind", "panelind-sim", "panelind-fuzz", "scripted-worker",
     ]
     static let doors: [String: Set<String>] = [
         "PanelindCore": [], "CPanelindSystem": [], "CYaml": [],
@@ -82,6 +82,8 @@ private enum House {
         ],
         "PanelindSimulation": ["PanelindCore"],
         "panelind-sim": ["PanelindCore", "PanelindSimulation"],
+        "PanelindFuzz": ["PanelindCore", "PanelindHTTP", "PanelindFront"],
+        "panelind-fuzz": ["PanelindFuzz"],
         "scripted-worker": ["CPanelindSystem"],
     ]
 }
