@@ -114,3 +114,12 @@ def test_nothing_here_makes_the_service_public():
     assert "allUsers" not in text and "allAuthenticatedUsers" not in text
     assert not re.search(r"(?<!no-)allow-unauthenticated", text)
     assert load("etc/cloudrun/service.yaml")["metadata"]["annotations"].get("run.googleapis.com/invoker-iam-disabled") is None
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_panelind_that_a_page_names_exists(page):
+    shown = subprocess.run([f"{BINARIES}/panelind", "--help"], capture_output=True, text=True, timeout=60, check=True).stdout
+    known = set(re.findall(r"^  (\w+)", shown.partition("SUBCOMMANDS:")[2], re.M))
+    text = (ROOT / page).read_text()
+    used = set(re.findall(r"^(?:    )?panelind (\w+)", text, re.M)) | set(re.findall(r"`panelind (\w+)", text))
+    assert used <= known, used - known

@@ -5,6 +5,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import time
@@ -13,6 +14,8 @@ import uuid
 import pytest
 
 from harness import Placement, binaries, free_port, http, wait_until
+from harness.control import Control
+from harness.daemon import ROOT
 from harness.processes import descendants
 
 FRONT = ["listen unix {socket}"]
@@ -157,13 +160,18 @@ def alive(daemon):
 
 
 def everything_seen(daemon):
-    """All that panelind shows of itself: log, errors, answers, command lines, its environment."""
+    """All that panelind shows of itself: log, errors, answers, control, command lines, its environment."""
     parts = [b"".join(daemon.lines).decode(), daemon.stderr]
     for port, path in ((daemon.port, "/health"), (daemon.port, "/ready"), (daemon.side, "/metrics"), (daemon.side, "/")):
         try:
             parts.append(http(port, path).body.decode(errors="replace"))
         except OSError:
             pass
+    control = Control(daemon.directory / "c.sock")
+    for target in ("/v1/status", "/v1/why", "/v1/events?after=0", "/v1/logs?lines=1000"):
+        status, _, body = control.ask(target)
+        assert status == 200
+        parts.append(body.decode(errors="replace"))
     process = pathlib.Path(f"/proc/{daemon.pid}")
     parts += [(process / name).read_bytes().decode(errors="replace") for name in ("environ", "cmdline", "comm", "status")]
     for one in descendants(daemon.pid):
@@ -182,6 +190,7 @@ def test_a_secret_is_seen_by_the_worker_and_by_nobody_else(cloud, judged, tmp_pa
     settings = {
         "worker.secrets": {"PANELIN_API_KEY": str(file)}, "worker.requiredEnvironment": ["PANELIN_API_KEY"],
         "log.level": "debug", "log.access": "all", "restart.delay": "10ms", "restart.limit": "none",
+        "control.path": "c.sock",
     }
     daemon = cloud(settings=settings)
     daemon.ready()
@@ -245,6 +254,27 @@ def test_a_worker_is_not_blamed_for_cpu_that_was_taken_away(cloud, placement):
     assert http(daemon.port, "/ready").status == 200
     assert daemon.worker() == worker and not daemon.events("worker_exited")
     assert daemon.stop() == 0
+
+
+def test_the_metrics_that_the_alerts_ask_for_are_there(cloud):
+    daemon = cloud()
+    daemon.ready()
+    assert http(daemon.port, "/").status == 200
+    rules = (ROOT / "etc/monitoring/prometheus/rules.yaml").read_text()
+    asked = set(re.findall(r"\bpanelind_[a-z_]+\b", rules))
+    assert "panelind_http_requests_total" in asked
+
+    def scraped():
+        page = http(daemon.side, "/metrics").body.decode()
+        return {line.partition(" ")[0] for line in page.splitlines() if line and not line.startswith("#")}
+
+    # A request is counted when its answer has ended, which may be a moment after the client has it.
+    wait_until(lambda: any(each.startswith("panelind_http_requests_total{") for each in scraped()), "the request counts")
+    samples = scraped()
+    assert asked <= {sample.partition("{")[0] for sample in samples}
+    for state in re.findall(r'state="(\w+)"', rules):
+        assert f'panelind_state{{state="{state}"}}' in samples
+    assert any('code="200"' in sample for sample in samples)
 
 
 def test_giving_up_ends_the_container_and_says_why(cloud):
