@@ -22,7 +22,7 @@ extension Performer {
         case .errors: guard hasFailed || time > log.slow else { return }
         case .all: break
         }
-        output.log(AccessLog.record(request, project: log.project))
+        output.log(AccessLog.record(request, project: log.project ?? project))
     }
 
     /// A connection's request was refused before it was one.

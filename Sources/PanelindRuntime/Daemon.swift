@@ -182,6 +182,7 @@ public final class Daemon {
             })
         watchForStarts(loop)
         startFront()
+        if let settings = performer.settings[0] { learnProject(settings) }
         startSidecar(loop)
         if let listener = control.listener { desk.serve(listener, loop: loop) }
     }

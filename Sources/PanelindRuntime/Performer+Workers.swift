@@ -204,7 +204,7 @@ extension Performer {
 }
 
 /// Runs a body on a thread of its own; returns the error if there is none to be had.
-private func startThread(_ body: @escaping @Sendable () -> Void) -> SystemError? {
+func startThread(_ body: @escaping @Sendable () -> Void) -> SystemError? {
     final class Box: Sendable {
         let body: @Sendable () -> Void
         init(_ body: @escaping @Sendable () -> Void) { self.body = body }

@@ -51,6 +51,8 @@ final class Performer: ActionPerformer {
     let environment: [String: String]
     let startedAt: Instant
     let metrics: Metrics
+    /// As the metadata server has said it.
+    var project: String?
     /// What is remembered for those who ask.
     let room = ControlRoom()
     /// The full settings of each configuration that is, or may be, in use.
