@@ -38,6 +38,8 @@ final class ClientConnection: ChannelInboundHandler, DeadlineOwner {
     private var hasUnflushed = false
     /// The last answer is written: once it is out, the connection ends.
     private var isEnding = false
+    /// It was broken off, by the peer or by us.
+    private var hasFailed = false
 
     init(front: Front, server: HTTPServer, answersOnce: Bool) {
         self.front = front
@@ -71,13 +73,16 @@ final class ClientConnection: ChannelInboundHandler, DeadlineOwner {
         inbound = ByteBuffer()
         if let transaction {
             self.transaction = nil
-            transaction.clientGone()
+            transaction.clientGone(cleanly: !hasFailed)
         }
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) { closeNow() }
 
-    func closeNow() { context?.close(promise: nil) }
+    func closeNow() {
+        hasFailed = true
+        context?.close(promise: nil)
+    }
 
     func deadlinePassed(_ wait: ConnectionDeadlines.Wait) {
         switch wait {
@@ -199,7 +204,7 @@ final class ClientConnection: ChannelInboundHandler, DeadlineOwner {
         let head = UnsafeRawBufferPointer(rebasing: raw[..<count])
         do throws(RequestFault) {
             let plan = try RequestHead.judge(head, front.lines)
-            if let endpoint = health(UnsafeRawBufferPointer(rebasing: head[plan.target])) {
+            if let endpoint = front.health(UnsafeRawBufferPointer(rebasing: head[plan.target])) {
                 // Fields of a method are not needed any more but its name: the answer depends on it.
                 method = Self.method(UnsafeRawBufferPointer(rebasing: head[..<plan.methodEnd]))
                 return .health(endpoint, plan, count)
@@ -245,14 +250,6 @@ final class ClientConnection: ChannelInboundHandler, DeadlineOwner {
     // MARK: health
 
     private var method = HTTPMethod.GET
-
-    /// The endpoint of a target without its query; compared byte by byte.
-    private func health(_ target: UnsafeRawBufferPointer) -> HealthEndpoint? {
-        let path = UnsafeRawBufferPointer(rebasing: target.prefix { $0 != 0x3f })
-        if let health = front.settings.healthPath, path.elementsEqual(health) { return .health }
-        if let ready = front.settings.readyPath, path.elementsEqual(ready) { return .ready }
-        return nil
-    }
 
     private static func method(_ bytes: UnsafeRawBufferPointer) -> HTTPMethod {
         if bytes.elementsEqual("GET".utf8) { return .GET }

@@ -234,6 +234,14 @@ public final class Front {
 
     // MARK: what connections need
 
+    /// The endpoint of a target without its query; compared byte by byte.
+    func health(_ target: UnsafeRawBufferPointer) -> HealthEndpoint? {
+        let path = UnsafeRawBufferPointer(rebasing: target.prefix { $0 != 0x3f })
+        if let health = settings.healthPath, path.elementsEqual(health) { return .health }
+        if let ready = settings.readyPath, path.elementsEqual(ready) { return .ready }
+        return nil
+    }
+
     /// A new value for `X-Request-Id`.
     func nextIdentifier() -> (UInt64, UInt64) { (identifiers.next(), identifiers.next()) }
 

@@ -274,8 +274,10 @@ final class Transaction {
     }
 
     /// The client is gone.
-    func clientGone() {
+    func clientGone(cleanly: Bool) {
         guard !isOver else { return }
+        // A FIN after the one that was passed on closes the channel at once, and is told by nothing else.
+        if cleanly, isTunnel, tunnelEnds & 2 != 0 { return endTunnel(reset: false) }
         reason = reason ?? "client_closed"
         let status = answer?.status ?? 499
         close(status: status)
@@ -303,7 +305,9 @@ final class Transaction {
         close(status: answer?.status ?? 0)
         if let connection {
             let isClean = connection.inbound.readableBytes == 0 && body.isWhole && continues != .awaited
-            if isClean, answer?.keepsAlive == true {
+            if isTunnel {
+                connection.closeWhenSent()
+            } else if isClean, answer?.keepsAlive == true {
                 front.upstreams.give(connection)
             } else {
                 connection.close()

@@ -158,6 +158,16 @@ final class UpstreamConnection: ChannelInboundHandler, DeadlineOwner {
         context?.close(mode: .output, promise: nil)
     }
 
+    /// Ends it once all that was written is out, which the worker has a while to take.
+    func closeWhenSent() {
+        transaction = nil
+        guard let context, !isClosed else { return }
+        wait(.linger)
+        let done = context.eventLoop.makePromise(of: Void.self)
+        done.futureResult.assumeIsolatedUnsafeUnchecked().whenComplete { [self] _ in close() }
+        context.writeAndFlush(wrapOutboundOut(ByteBuffer()), promise: done)
+    }
+
     /// Ends it; the transaction does not hear of it.
     func close(reset: Bool = false) {
         transaction = nil

@@ -26,7 +26,10 @@ final class UpstreamPool {
     init(front: Front) {
         self.front = front
         deadlines = ConnectionDeadlines(
-            loop: front.loop, limits: [.idle: Self.idleTime, .head: Self.continueTime])
+            loop: front.loop,
+            limits: [
+                .idle: Self.idleTime, .head: Self.continueTime, .linger: .nanoseconds(Front.bodyStall.nanoseconds),
+            ])
         use(front.settings)
     }
 
