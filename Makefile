@@ -6,12 +6,13 @@ SHELL := /bin/bash
 BUILD := .build/release
 PORT ?= 8080
 SEED ?= 42
+SEEDS ?= 0..<5000
 JOBS ?= 4
 
 # make install DESTDIR=… PREFIX=/usr/local, make deb MAINTAINER='NAME <MAIL>': the scripts read them.
 export DESTDIR PREFIX MAINTAINER
 
-.PHONY: install deb systemd-test deployment reference help setup build run test unit end-to-end agent-test simulate \
+.PHONY: install deb systemd-test deployment reference help setup build run test unit end-to-end agent-test simulate seeds nightly mutants \
         check bench format lint clean
 
 help:  ## this list
@@ -26,7 +27,7 @@ build: setup  ## build the release binary, with the Swift standard library insid
 run: build  ## supervise the example agent on $PORT (default 8080); Ctrl-C ends it
 	@PORT=$(PORT) scripts/run-agent
 
-test: unit agent-test end-to-end  ## every test
+test: unit seeds agent-test end-to-end  ## every test
 
 unit:
 	@scripts/setup build
@@ -55,9 +56,20 @@ deployment: build  ## judge image, build, service, alerts and scripts; needs no 
 	@Tests/Deployment/validators/check_all.sh
 	@.venv/deployment/bin/python -m pytest -q -n 2 Tests/Deployment $(ARGS)
 
-simulate: setup  ## replay one seed of the simulation: make simulate SEED=42
+seeds: setup  ## simulated worlds, 5,000 of them: every law holds in each (SEEDS='0..<5000')
 	@scripts/build release panelind-sim
-	@$(BUILD)/panelind-sim $(SEED) --transcript
+	@$(BUILD)/panelind-sim --seeds '$(SEEDS)' $(if $(WORLD),--world $(WORLD)) $(ARGS)
+
+nightly:  ## 200,000 worlds, what they did not reach, and every planted fault
+	@$(MAKE) --no-print-directory seeds SEEDS='0..<200000' ARGS=--coverage
+	@$(MAKE) --no-print-directory mutants
+
+mutants: setup  ## plant faults in the core, one at a time: the simulation catches each (about ten minutes)
+	@python3 Tests/Mutants/mutants.py $(ARGS)
+
+simulate: setup  ## replay one seed of the simulation: make simulate SEED=42 (WORLD=cloudrun)
+	@scripts/build release panelind-sim
+	@$(BUILD)/panelind-sim $(SEED) --transcript $(if $(WORLD),--world $(WORLD))
 
 reference: setup  ## write etc/panelind.yaml and docs/settings.md anew from the table of settings
 	@UPDATE_REFERENCE=1 scripts/unit-tests --filter ReportTests

@@ -74,10 +74,7 @@ let package = Package(
             swiftSettings: strict,
             // 55,000 relocations less at every start (docs/decisions/0005).
             linkerSettings: [.unsafeFlags(["-Xclang-linker", "-no-pie"], .when(configuration: .release))]),
-        .target(
-            name: "PanelindSimulation", dependencies: ["PanelindCore"],
-            // A world runs on one thread; debug builds check what release builds take on trust.
-            swiftSettings: strict + [.unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release))]),
+        .target(name: "PanelindSimulation", dependencies: ["PanelindCore"], swiftSettings: strict),
         .executableTarget(name: "panelind-sim", dependencies: ["PanelindSimulation"], swiftSettings: strict),
         .target(
             name: "PanelindFuzz",

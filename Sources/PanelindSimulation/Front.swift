@@ -13,6 +13,19 @@ enum UpstreamNews: Sendable {
     case refused
 }
 
+/// What Admission was told.
+enum AdmissionCause {
+    case arrive(RequestID, bytes: Int, canRetry: Bool)
+    case answered(RequestID, AnswerPart)
+    case lost(RequestID, unsent: Bool)
+    case ended(RequestID)
+    case take(Route)
+    case use(AdmissionSettings)
+    case report(Generation)
+    case cut(Generation)
+    case time
+}
+
 /// One request and its client, who has no outcome yet.
 struct Exchange {
     let id: RequestID

@@ -46,7 +46,7 @@ public struct Shrink {
         guard runs < mostRuns else { return false }
         var changed = plan
         change(&changed)
-        guard changed.text != plan.text else { return false }
+        guard changed.text != plan.text, changed.starts == plan.starts else { return false }
         runs += 1
         let result = Simulation.run(changed)
         guard result.violation?.law == law else { return false }
@@ -131,6 +131,11 @@ extension FaultPlan {
         lines += wishes.map { "+\($0.at.text) \($0.wish.text)" }
         lines.append("for \(safety.text)\(checksLiveness ? ", then faults stop" : "")")
         return lines
+    }
+
+    /// panelind is told to start.
+    var starts: Bool {
+        wishes.contains { if case .tell(.start) = $0.wish { true } else { false } }
     }
 
     /// Equal plans have equal texts.
