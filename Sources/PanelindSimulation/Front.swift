@@ -90,9 +90,13 @@ extension World {
         let mean = Int(traffic.nanoseconds / 1_000_000)
         agenda.plan(.client, at: now + clientRandom.duration(0...(2 * mean)))
         judgeService()
+        welcome(clientRandom.chance(4) ? clientRandom.pick(10, 80, 300) : 1)
+    }
+
+    /// So many come now.
+    func welcome(_ count: Int) {
         guard plan.settings.mode == .front else { return }
-        let burst = clientRandom.chance(4) ? clientRandom.pick(10, 80, 300) : 1
-        for _ in 0..<burst { arrive(Client.draw(&clientRandom, isCalm: isHealed || !plan.troublesClients)) }
+        for _ in 0..<count { arrive(Client.draw(&clientRandom, isCalm: isHealed || !plan.troublesClients)) }
     }
 
     /// A whole head came.

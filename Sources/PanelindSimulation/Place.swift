@@ -87,6 +87,12 @@ public enum Place: String, CaseIterable, Sendable {
         case .kubernetes:
             often(2) { .freeze(all: false, $0.duration(100...5000)) }
             often(1) { _ in .signal(.kill) }
+            guard random.chance(600) else { break }
+            // A node stalls just behind a crash under load: the next worker is ready before anybody can tell.
+            let at = random.duration(0...endMs)
+            wishes.append((at, .signal(.kill)))
+            wishes.append((at + random.duration(0...200), .burst(random.pick(30, 100, 300))))
+            wishes.append((at + random.duration(200...1000), .freeze(all: false, random.duration(2000...15_000))))
         case .wild:
             often(1) { _ in .tell(.reloadRefused("the file is not there")) }
             // Nobody sends these out of turn; the machine must not mind.

@@ -12,6 +12,8 @@ public enum Wish: Sendable {
     case freeze(all: Bool, Duration)
     /// Somebody else sends a signal to the leader.
     case signal(Signal)
+    /// So many clients come at once.
+    case burst(Int)
 }
 
 /// Who sends wishes.

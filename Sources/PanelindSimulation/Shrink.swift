@@ -171,6 +171,7 @@ extension Wish {
         switch self {
         case .tell(let wish): Event.operator(wish).text
         case .freeze(let all, let duration): "freeze \(all ? "everything" : "panelind") for \(duration.text)"
+        case .burst(let count): "\(count) clients come at once"
         case .signal(let signal): "somebody sends \(signal) to the worker"
         }
     }

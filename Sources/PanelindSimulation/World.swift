@@ -194,6 +194,7 @@ public final class World: ActionPerformer {
             if case .reload(let new) = wish { configurations[new.revision] = new }
             tell(.operator(wish))
         case .freeze(let all, let duration): freeze(for: duration, all: all)
+        case .burst(let count): welcome(count)
         case .signal(let signal):
             // Of two leaders either may be meant.
             let leaders = kernel.processes.filter { $0.isLeader && $0.isAlive }
