@@ -21,12 +21,19 @@ public struct Admission: Sendable {
         var heldSince: Instant
         /// The worker that has it, or that lost it.
         var worker: Generation?
-        /// Since when its worker may be dead.
-        var lostAt: Instant?
         var isHeld = false
         var isTouched = false
         var isAnswered = false
         var kind = TrafficKind.plain
+    }
+
+    /// What is asked of a lost request at every step, beside its place in the queue.
+    private struct Retry: Hashable, Sendable {
+        let id: RequestID
+        /// The worker that lost it, until that turns out to be alive.
+        var loser: Generation?
+        let lostAt: Instant
+        let heldSince: Instant
     }
 
     private struct Load: Hashable, Sendable {
@@ -43,7 +50,7 @@ public struct Admission: Sendable {
     /// First come, first served.
     private var queue: [RequestID] = []
     /// Requests whose worker died, which are older than all in `queue`.
-    private var retries: [RequestID] = []
+    private var retries: [Retry] = []
     private var heldBytes = 0
     private var loads: [Generation: Load] = [:]
     private var newest: UInt64 = 0
@@ -75,7 +82,7 @@ public struct Admission: Sendable {
         // Those in `queue` came in order; the retries wait differently long, and are few.
         let cleared = suspect != nil && suspect == routed ? suspectUntil : nil
         var first = [releaseAt, cleared, queue.first.flatMap(giveUpAt)].earliest
-        for id in retries { first = [first, giveUpAt(id)].earliest }
+        for retry in retries { first = min(first ?? giveUpAt(retry), giveUpAt(retry)) }
         return first
     }
 
@@ -94,7 +101,7 @@ public struct Admission: Sendable {
         // Those that wait go first, also where there is room again.
         release(at: now, &out)
         requests[id] = Request(bytes: bytes, canRetry: canRetry, heldSince: now)
-        if queue.isEmpty, let worker = freeWorker(for: id) {
+        if queue.isEmpty, let worker = freeWorker(not: nil) {
             forward(id, to: worker, &out)
         } else {
             hold(id, asRetry: false, at: now, &out)
@@ -136,9 +143,8 @@ public struct Admission: Sendable {
                 request.canRetry = false
                 request.heldSince = now
             }
-            request.lostAt = now
             requests[id] = request
-            if let next = freeWorker(for: id) {
+            if let next = freeWorker(not: worker) {
                 forward(id, to: next, &out)
             } else {
                 hold(id, asRetry: true, at: now, &out)
@@ -168,10 +174,12 @@ public struct Admission: Sendable {
         self.route = route
         var out: [AdmissionAction] = []
         if case .refuse(let reason, let retryAfter) = route {
-            for id in retries + queue { end(id, .refuse(id, .notReady(reason), retryAfter: retryAfter), &out) }
+            for id in retries.map(\.id) + queue {
+                end(id, .refuse(id, .notReady(reason), retryAfter: retryAfter), &out)
+            }
         }
         if case .lastCall(let last) = route {
-            for id in retries where requests[id]?.worker == last { end(id, .fail(id), &out) }
+            for retry in retries where retry.loser == last { end(retry.id, .fail(retry.id), &out) }
         }
         release(at: now, &out)
         return out
@@ -208,15 +216,20 @@ public struct Admission: Sendable {
         var out: [AdmissionAction] = []
         // First whoever can still be served: a late timer is no reason to refuse.
         release(at: now, &out)
-        for id in retries + queue {
+        for retry in retries where giveUpAt(retry) <= now {
             // Whom the batch alone kept back goes with the next.
-            guard let until = giveUpAt(id), until <= now, freeWorker(for: id) == nil, let request = requests[id] else {
-                continue
-            }
-            if routed != nil, request.worker == routed, request.heldSince + settings.hold > now {
+            guard freeWorker(not: retry.loser) == nil else { continue }
+            if routed != nil, retry.loser == routed, retry.heldSince + settings.hold > now {
                 // Alive after all: one of several processes of the worker died, or it closes connections.
-                requests[id]?.worker = nil
+                for i in retries.indices where retries[i].id == retry.id { retries[i].loser = nil }
+                requests[retry.id]?.worker = nil
             } else {
+                end(retry.id, .refuse(retry.id, .holdOver, retryAfter: .seconds(1)), &out)
+            }
+        }
+        if freeWorker(not: nil) == nil {
+            // In their order: behind one that may wait on, all may.
+            while let id = queue.first, let until = giveUpAt(id), until <= now {
                 end(id, .refuse(id, .holdOver, retryAfter: .seconds(1)), &out)
             }
         }
@@ -232,40 +245,47 @@ public struct Admission: Sendable {
         }
     }
 
-    /// The worker that can take this request now. One that lost it never gets it again.
-    private func freeWorker(for id: RequestID) -> Generation? {
-        guard let routed, suspect != routed, requests[id]?.worker != routed else { return nil }
+    /// The worker that can take a request now which this one, if any, has lost.
+    private func freeWorker(not loser: Generation?) -> Generation? {
+        guard let routed, suspect != routed, loser != routed else { return nil }
         return inFlight(of: routed) < settings.concurrency ? routed : nil
     }
 
     /// When it has waited long enough.
     private func giveUpAt(_ id: RequestID) -> Instant? {
-        guard let request = requests[id] else { return nil }
-        let end = request.heldSince + settings.hold
-        guard let lostAt = request.lostAt, routed != nil, request.worker == routed else { return end }
-        return min(lostAt + Self.deathNotice, end)
+        requests[id].map { $0.heldSince + settings.hold }
+    }
+
+    /// The same, and before that the moment when a loser that is still routed to has proven to be alive.
+    private func giveUpAt(_ retry: Retry) -> Instant {
+        let end = retry.heldSince + settings.hold
+        guard retry.loser != nil, retry.loser == routed else { return end }
+        return min(retry.lostAt + Self.deathNotice, end)
     }
 
     /// Lets go who can, in order, a batch at a time.
     private mutating func release(at now: Instant, _ out: inout [AdmissionAction]) {
         releaseAt = nil
         if suspect != nil, suspectUntil <= now { suspect = nil }
-        guard routed != nil, held > 0 else { return }
+        guard held > 0, freeWorker(not: nil) != nil else { return }
         var left = Self.releaseBatch
-        for id in retries where left > 0 {
-            guard let worker = freeWorker(for: id) else { continue }
-            retries.removeAll { $0 == id }
-            forward(id, to: worker, &out)
+        for retry in retries where left > 0 {
+            guard let worker = freeWorker(not: retry.loser) else { continue }
+            retries.removeAll { $0.id == retry.id }
+            forward(retry.id, to: worker, &out)
             left -= 1
         }
         var gone = 0
-        while left > 0, gone < queue.count, let worker = freeWorker(for: queue[gone]) {
+        while left > 0, gone < queue.count, let worker = freeWorker(not: nil) {
             forward(queue[gone], to: worker, &out)
             gone += 1
             left -= 1
         }
         queue.removeFirst(gone)
-        if left == 0, (retries + queue.prefix(1)).contains(where: { freeWorker(for: $0) != nil }) { releaseAt = now }
+        guard left == 0 else { return }
+        let more =
+            retries.contains { freeWorker(not: $0.loser) != nil } || (!queue.isEmpty && freeWorker(not: nil) != nil)
+        if more { releaseAt = now }
     }
 
     private mutating func forward(_ id: RequestID, to worker: Generation, _ out: inout [AdmissionAction]) {
@@ -283,7 +303,11 @@ public struct Admission: Sendable {
         guard let request = requests[id] else { return }
         requests[id]?.isHeld = true
         heldBytes += request.bytes
-        if asRetry { retries.append(id) } else { queue.append(id) }
+        if asRetry {
+            retries.append(Retry(id: id, loser: request.worker, lostAt: now, heldSince: request.heldSince))
+        } else {
+            queue.append(id)
+        }
         if case .refuse(let reason, let retryAfter) = route {
             end(id, .refuse(id, .notReady(reason), retryAfter: retryAfter), &out)
         } else if case .lastCall(let last) = route, request.worker == last {
@@ -303,7 +327,7 @@ public struct Admission: Sendable {
         if request.isHeld {
             heldBytes -= request.bytes
             if let place = queue.firstIndex(of: id) { queue.remove(at: place) }
-            if let place = retries.firstIndex(of: id) { retries.remove(at: place) }
+            retries.removeAll { $0.id == id }
         } else if let worker = request.worker {
             count(request, worker, -1)
         }

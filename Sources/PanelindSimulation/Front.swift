@@ -291,16 +291,3 @@ extension Route {
         }
     }
 }
-
-/// What Admission was told.
-enum AdmissionCause {
-    case arrive(RequestID, bytes: Int, canRetry: Bool)
-    case answered(RequestID, AnswerPart)
-    case lost(RequestID, unsent: Bool)
-    case ended(RequestID)
-    case take(Route)
-    case use(AdmissionSettings)
-    case report(Generation)
-    case cut(Generation)
-    case time
-}
