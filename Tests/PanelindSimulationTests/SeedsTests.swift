@@ -71,7 +71,7 @@ struct SeedsTests {
         plan.settings.restart.limit = nil
         plan.wishes = plan.wishes.filter { wish in
             switch wish.wish {
-            case .tell(.start), .tell(.pass), .freeze, .signal: true
+            case .tell(.start), .tell(.pass), .freeze, .signal, .burst: true
             case .tell: false
             }
         }
