@@ -93,6 +93,8 @@ public final class Front {
         }
     }
 
+    deinit { timer?.cancel() }
+
     /// The listener.
     public var server: HTTPServer? { serverStorage }
 

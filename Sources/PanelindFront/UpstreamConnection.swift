@@ -19,7 +19,8 @@ final class UpstreamConnection: ChannelInboundHandler, DeadlineOwner {
     /// What came and was not used yet.
     var inbound = ByteBuffer()
 
-    private unowned let pool: UpstreamPool
+    /// Kept: a connection may close after everything else is gone.
+    private let pool: UpstreamPool
     /// Of a unix socket.
     private let descriptor: CInt?
     private var transaction: Transaction?
