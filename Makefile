@@ -5,14 +5,18 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BUILD := .build/release
 PORT ?= 8080
+SEED_GIVEN := $(SEED)
 SEED ?= 42
 SEEDS ?= 0..<5000
+SECONDS ?= 60
+SANITIZER ?= address
 JOBS ?= 4
 
 # make install DESTDIR=… PREFIX=/usr/local, make deb MAINTAINER='NAME <MAIL>': the scripts read them.
 export DESTDIR PREFIX MAINTAINER
 
-.PHONY: install deb systemd-test deployment reference help setup build run test unit end-to-end agent-test simulate seeds nightly mutants \
+.PHONY: install deb systemd-test deployment reference help setup build run test unit end-to-end agent-test simulate \
+        seeds nightly mutants fuzz \
         check bench format lint clean
 
 help:  ## this list
@@ -38,7 +42,7 @@ agent-test:
 	@cd Examples/agent && ../../.venv/agent-tests/bin/python -m pytest -q
 
 end-to-end: build
-	@scripts/setup end-to-end observe
+	@scripts/setup end-to-end
 	@.venv/end-to-end/bin/python -m pytest -q -n $(JOBS) Tests/EndToEnd $(ARGS)
 
 install:  ## install program, units, completions and manual below PREFIX (/usr/local), in DESTDIR
@@ -55,6 +59,9 @@ systemd-test: build  ## install the package under real systemd 257 and 252, and 
 deployment: build  ## judge image, build, service, alerts and scripts; needs no cloud
 	@Tests/Deployment/validators/check_all.sh
 	@.venv/deployment/bin/python -m pytest -q -n 2 Tests/Deployment $(ARGS)
+
+fuzz: setup  ## fuzz the front with sanitizers: make fuzz SECONDS=60 [SANITIZER=thread] [SEED=42]
+	@scripts/fuzz $(SECONDS) $(SANITIZER) $(if $(SEED_GIVEN),$(SEED))
 
 seeds: setup  ## simulated worlds, 5,000 of them: every law holds in each (SEEDS='0..<5000')
 	@scripts/build release panelind-sim
