@@ -128,17 +128,20 @@ final class ClientConnection: ChannelInboundHandler, DeadlineOwner {
     }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
-        if isWritable { transaction?.clientWritable() }
+        if isWritable {
+            transaction?.clientWritable()
+            resume()
+        }
         if !isReading { settle(active: true) }
     }
 
     // MARK: requests
 
-    /// Takes requests off what came, until one is under way.
+    /// Takes requests off what came, until one is under way or the client does not take its answers.
     private func advance() {
         if isAdvancing { return }
         isAdvancing = true
-        while transaction == nil, !isEnding, inbound.readableBytes > 0, takeHead() {}
+        while transaction == nil, !isEnding, inbound.readableBytes > 0, isWritable, takeHead() {}
         isAdvancing = false
         if inbound.readableBytes == 0 { inbound = ByteBuffer() }
     }
@@ -346,7 +349,10 @@ final class ClientConnection: ChannelInboundHandler, DeadlineOwner {
     /// Brings everything into agreement after anything happened: flush, deadline, and whether to read on.
     func settle(active: Bool) {
         if isReading || isAdvancing { return }
-        if inputEnded, transaction == nil, !isEnding { endOutput(linger: false) }
+        // Whole requests may still wait behind answers that the client has yet to take.
+        if inputEnded, transaction == nil, !isEnding, isWritable || inbound.readableBytes == 0 {
+            endOutput(linger: false)
+        }
         flush()
         guard let context, let entry else { return }
         if isEnding {
@@ -354,6 +360,7 @@ final class ClientConnection: ChannelInboundHandler, DeadlineOwner {
             return
         }
         guard let transaction else {
+            guard isWritable else { return wait(.write, entry, active) }
             wait(inbound.readableBytes > 0 || hasSkippedLine ? .head : .idle, entry, active)
             return context.read()
         }
