@@ -72,7 +72,7 @@ public enum Report: Hashable, Sendable {
     case workerStarted(Generation, pid: Int32)
     case workerReady(Generation, after: Duration)
     case workerUnready(Generation, reason: String)
-    case workerExited(Generation, Ending, restartIn: Duration?)
+    indirect case workerExited(Generation, Ending, restartIn: Duration?)
     case workerBackoff(Generation, delay: Duration, Rule)
     case workerFailed(Generation, Rule)
     /// Processes that outlived their leader and were killed.

@@ -81,7 +81,7 @@ public struct Admission: Sendable {
         guard held > 0 else { return nil }
         // Those in `queue` came in order; the retries wait differently long, and are few.
         let cleared = suspect != nil && suspect == routed ? suspectUntil : nil
-        var first = [releaseAt, cleared, queue.first.flatMap(giveUpAt)].earliest
+        var first = earliest(releaseAt, cleared, queue.first.flatMap(giveUpAt))
         for retry in retries { first = min(first ?? giveUpAt(retry), giveUpAt(retry)) }
         return first
     }

@@ -16,8 +16,20 @@ extension Supervisor {
         case .suspend:
             signalGroups(.stop, &out)
             out.actions.append(.suspendSelf)
-        case .resume:
-            signalGroups(.continue, &out)
+            suspendedAt = now
+        case .resume: resume(at: now, &out)
+        }
+    }
+
+    /// SIGCONT: behind a suspension of ours, behind a SIGSTOP of somebody's, or behind nothing at all: systemd sends
+    /// one with every reload (systemd.service(5), notify-reload), and that is no gap.
+    private mutating func resume(at now: Instant, _ out: inout Decisions) {
+        signalGroups(.continue, &out)
+        if let since = suspendedAt {
+            suspendedAt = nil
+            thaw(now - since, at: now, &out)
+        } else if now - heardAt >= Self.gapThreshold {
+            // How long of that nobody ran is not known.
             thaw(.zero, at: now, &out)
         }
     }

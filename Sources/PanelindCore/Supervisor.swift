@@ -77,6 +77,10 @@ public struct Supervisor: Sendable {
     var pingAt: Instant?
     /// When systemd is asked again to take what it did not.
     var resendAt: Instant?
+    /// Since when panelind has stopped itself.
+    var suspendedAt: Instant?
+    /// When the last event came.
+    var heardAt = Instant.zero
 
     var snapshot: HealthSnapshot
     var route = Route.hold
@@ -101,7 +105,7 @@ public struct Supervisor: Sendable {
         var flushEnds: Instant?
         if case .flushing(let until, _) = end { flushEnds = until }
         if end == .exited { return nil }
-        return [current?.deadline, other?.deadline, pauseEnds, flushEnds, pingAt, resendAt].earliest
+        return earliest(current?.deadline, other?.deadline, pauseEnds, flushEnds, pingAt, resendAt)
     }
 
     /// Takes one event and answers with what to do, in order, and why.
@@ -120,6 +124,7 @@ public struct Supervisor: Sendable {
             if case .flushing(_, let code) = end { exit(code, &out) }
         case .serviceBusy: resendAt = resendAt ?? now + .milliseconds(100)
         }
+        heardAt = now
         settle(at: now, &out)
         note(out.rules)
         publish(at: now, &out)

@@ -29,8 +29,8 @@ public struct Worker: Hashable, Sendable {
         case ready(since: Instant)
         /// It was ready; its readiness fails.
         case unready
-        /// It has to leave. Ends with its leader, which KILL ends at last.
-        case leaving(StopPlan)
+        /// It has to leave. Ends with its leader, which KILL ends at last. Indirect: rare, and by far the largest.
+        indirect case leaving(StopPlan)
         /// Its leader is gone; the rest of its tree is made to follow.
         case sweeping(Sweep)
         /// No process of it is left. Final.
@@ -150,11 +150,11 @@ public struct Worker: Hashable, Sendable {
         case .spawning: return nil
         case .starting:
             let alive = startupPassed ? aliveAt : nil
-            return [startup?.deadline, readiness?.deadline, implied?.deadline, alive, startupUntil].earliest
+            return earliest(startup?.deadline, readiness?.deadline, implied?.deadline, alive, startupUntil)
         case .ready, .unready:
-            return [readiness?.deadline, implied?.deadline, liveness?.deadline, watchdogAt].earliest
+            return earliest(readiness?.deadline, implied?.deadline, liveness?.deadline, watchdogAt)
         case .leaving(let plan): return plan.deadline
-        case .sweeping(let sweep): return [sweep.graceUntil, sweep.nextPass, sweep.unkillableAt].earliest
+        case .sweeping(let sweep): return earliest(sweep.graceUntil, sweep.nextPass, sweep.unkillableAt)
         }
     }
 
@@ -172,11 +172,13 @@ private final class SharedSettings: Hashable, Sendable {
     func hash(into hasher: inout Hasher) { hasher.combine(settings) }
 }
 
-extension [Instant?] {
-    /// The first of those that are.
-    var earliest: Instant? {
-        var first: Instant?
-        for case let instant? in self where first.map({ instant < $0 }) ?? true { first = instant }
-        return first
+/// The first of those that are. Not of an array: every step asks several times.
+func earliest(
+    _ a: Instant?, _ b: Instant?, _ c: Instant?, _ d: Instant? = nil, _ e: Instant? = nil, _ f: Instant? = nil
+) -> Instant? {
+    func earlier(_ x: Instant?, _ y: Instant?) -> Instant? {
+        guard let x, let y else { return x ?? y }
+        return min(x, y)
     }
+    return earlier(earlier(earlier(a, b), earlier(c, d)), earlier(e, f))
 }

@@ -128,10 +128,8 @@ final class ClientConnection: ChannelInboundHandler, DeadlineOwner {
     }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
-        if isWritable {
-            transaction?.clientWritable()
-            resume()
-        }
+        if isWritable { transaction?.clientWritable() }
+        resume()
         if !isReading { settle(active: true) }
     }
 
@@ -350,9 +348,8 @@ final class ClientConnection: ChannelInboundHandler, DeadlineOwner {
     func settle(active: Bool) {
         if isReading || isAdvancing { return }
         // Whole requests may still wait behind answers that the client has yet to take.
-        if inputEnded, transaction == nil, !isEnding, isWritable || inbound.readableBytes == 0 {
-            endOutput(linger: false)
-        }
+        let isIdle = transaction == nil && (isWritable || inbound.readableBytes == 0)
+        if inputEnded, isIdle { endOutput(linger: false) }
         flush()
         guard let context, let entry else { return }
         if isEnding {

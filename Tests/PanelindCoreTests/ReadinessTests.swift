@@ -313,4 +313,19 @@ struct ReadinessTests {
         machine.send(.time)
         #expect(machine.state == .ready)
     }
+
+    @Test("a SIGCONT behind nothing is no gap; behind a silence it is one of unknown length")
+    func continued() {
+        var machine = Machine()
+        machine.becomeReady()
+        machine.send(.reloadRefused("bad"))
+        let cont = [Action.worker(Generation(1), .signal(.continue, .group))]
+        #expect(machine.send(.resume) == cont)
+        machine.now = machine.now + .seconds(1)
+        #expect(machine.send(.resume).contains(.report(.clockGap(.zero))))
+        #expect(machine.send(.resume) == cont)
+        machine.send(.suspend)
+        machine.now = machine.now + .milliseconds(20)
+        #expect(machine.send(.resume).contains(.report(.clockGap(.milliseconds(20)))))
+    }
 }

@@ -51,6 +51,8 @@ struct StatesTests {
         let expected = StateTable.rows[setup] ?? [:]
         for kind in EventKind.allCases {
             var machine = setup.machine
+            // Without a suspension or a silence before it, SIGCONT is nothing.
+            if kind == .resume { machine.send(.suspend) }
             let before = machine.state
             let rules = machine.rules.count
             let actions = machine.send(kind.sample(for: machine))
