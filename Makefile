@@ -42,7 +42,7 @@ agent-test:
 	@cd Examples/agent && ../../.venv/agent-tests/bin/python -m pytest -q
 
 end-to-end: build
-	@scripts/setup end-to-end
+	@scripts/setup end-to-end observe
 	@.venv/end-to-end/bin/python -m pytest -q -n $(JOBS) Tests/EndToEnd $(ARGS)
 
 install:  ## install program, units, completions and manual below PREFIX (/usr/local), in DESTDIR
