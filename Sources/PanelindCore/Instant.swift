@@ -29,12 +29,12 @@ extension Duration {
     /// The duration in seconds, for records and metrics.
     public var seconds: Double { Double(nanoseconds) / 1e9 }
 
-    /// As settings and messages write it: `250ms`, `8s`, `1m`, `1.5s`.
+    /// As settings and messages write it: `250ms`, `8s`, `60s`, `2m`, `1.5s`. One minute is `60s`, as in the defaults.
     public var text: String {
         let n = nanoseconds
         if n == 0 { return "0s" }
         if n % 3_600_000_000_000 == 0 { return "\(n / 3_600_000_000_000)h" }
-        if n % 60_000_000_000 == 0 { return "\(n / 60_000_000_000)m" }
+        if n % 60_000_000_000 == 0 && n > 60_000_000_000 { return "\(n / 60_000_000_000)m" }
         if n % 1_000_000_000 == 0 { return "\(n / 1_000_000_000)s" }
         if n < 1_000_000_000 && n > -1_000_000_000 {
             return n % 1_000_000 == 0 ? "\(n / 1_000_000)ms" : "\(Self.rounded(n / 1000))ms"

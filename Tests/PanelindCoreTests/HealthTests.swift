@@ -168,7 +168,7 @@ struct HealthTests {
         var machine = Machine(.bench { $0.restart.limit = 1 })
         machine.spawn()
         machine.pass(.seconds(61))
-        let why = ": it was not ready within 1m: no answer in 1s (probe.startup.deadline)"
+        let why = ": it was not ready within 60s: no answer in 1s (probe.startup.deadline)"
         #expect(machine.status == "worker g1 is being replaced" + why)
         machine.die(.signal(.terminate, coreDumped: false))
         #expect(machine.status?.hasPrefix("the next start is in ") == true)

@@ -11,8 +11,9 @@ struct PlainValuesTests {
     @Test(
         "a duration is written as settings take it",
         arguments: [
-            (Duration.zero, "0s"), (.milliseconds(250), "250ms"), (.seconds(8), "8s"), (.seconds(60), "1m"),
-            (.seconds(90), "90s"), (.seconds(3600), "1h"), (.milliseconds(1500), "1.5s"), (.microseconds(500), "0.5ms"),
+            (Duration.zero, "0s"), (.milliseconds(250), "250ms"), (.seconds(8), "8s"), (.seconds(60), "60s"),
+            (.seconds(120), "2m"), (.seconds(90), "90s"), (.seconds(3600), "1h"), (.milliseconds(1500), "1.5s"),
+            (.microseconds(500), "0.5ms"),
             (.milliseconds(61_050), "61.05s"), (.seconds(-2), "-2s"), (.milliseconds(-250), "-250ms"),
             (.milliseconds(-1500), "-1.5s"), (.nanoseconds(999), "0ms"), (.seconds(7200), "2h"),
         ])

@@ -45,7 +45,7 @@ import Testing
             ),
             (
                 "restart.delay=1m",
-                "cannot use restart.delay=1m: restart.delay 1m is more than restart.maxDelay 30s; "
+                "cannot use restart.delay=1m: restart.delay 60s is more than restart.maxDelay 30s; "
                     + "write a smaller delay or a larger maxDelay (--set restart.delay)"
             ),
             (
