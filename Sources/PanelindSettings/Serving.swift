@@ -67,6 +67,7 @@ extension Resolver {
                 if let port = serve.upstream?.port { return .text("\(port)") }
                 return .refused("PORT is not set for the worker in \(serve.mode.rawValue) mode; write {port}")
             }
+            if name == "PANELIND_SOCKET", serve.placeholder == .socket { return .piece(.socket) }
             return own[name].map { .text($0) } ?? .unset
         }
         var arguments: [CommandArgument] = []
@@ -182,16 +183,15 @@ extension Resolver {
                 show(Table.listen, "none", .default, note: "the worker listens in direct mode")
                 return fallback
             }
-            let port = environment["PORT"]
-            let note = port == nil ? nil : "from PORT"
-            guard let port else { return record(Table.listen, fallback, .default) }
+            // As `${PORT:-8080}` says: an empty one is none.
+            guard let port = environment["PORT"], !port.isEmpty else { return record(Table.listen, fallback, .default) }
+            let note = "from PORT"
             do throws(BadValue) {
                 return record(
                     Table.listen, .tcp(host: "0.0.0.0", port: try parsePort(port)), .default, note: note)
             } catch {
                 show(Table.listen, "0.0.0.0:\(port)", .default, note: note)
-                let why = port.isEmpty ? "PORT is set but empty; unset it, or set a port" : "PORT: \(error.why)"
-                report(Table.listen, why)
+                report(Table.listen, "PORT: \(error.why)")
                 return fallback
             }
         }
@@ -238,7 +238,7 @@ extension Resolver {
     /// The worker's PORT in direct mode: its own, else panelind's.
     private mutating func directPort(_ environment: [NamedText]) -> Int? {
         let own = environment.last { $0.name == "PORT" }?.text
-        guard let text = own ?? self.environment["PORT"] else { return nil }
+        guard let text = own ?? self.environment["PORT"], own != nil || !text.isEmpty else { return nil }
         do throws(BadValue) {
             return try parsePort(text)
         } catch {

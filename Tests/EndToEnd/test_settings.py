@@ -93,11 +93,17 @@ def test_the_platform_is_detected(check, environment, platform):
     ("systemd", {"stop.budget": "25s", "stop.delay": "0s", "restart.permanentExitCodes": "[126, 127]",
                  "sidecar.listen": "127.0.0.1:8081"}),
     ("local", {"stop.budget": "9s", "stop.delay": "0s", "restart.permanentExitCodes": "[3, 4, 126, 127]",
-               "sidecar.listen": "127.0.0.1:8081", "probe.startup.deadline": "1m"}),
+               "sidecar.listen": "127.0.0.1:8081", "probe.startup.deadline": "60s"}),
 ])
 def test_the_defaults_of_a_platform(check, platform, wanted):
     report = check(["--set", f"platform={platform}", "--set", "control.path=none"])
     assert {key: report["by_key"][key]["value"] for key in wanted} == wanted
+
+
+@pytest.mark.parametrize("port, wanted", [(None, "0.0.0.0:8080"), ("", "0.0.0.0:8080"), ("9000", "0.0.0.0:9000")])
+def test_the_front_listens_on_port_else_8080(check, port, wanted):
+    report = check(QUIET, command=["sleep", "{port}"], environment={} if port is None else {"PORT": port})
+    assert report["by_key"]["serve.listen"]["value"] == wanted
 
 
 def test_the_file_in_the_working_directory_is_found(check, tmp_path):

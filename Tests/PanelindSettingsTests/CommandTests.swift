@@ -80,7 +80,6 @@ import Testing
     @Test(
         "a PORT that is no port is refused by its name",
         arguments: [
-            ("", "cannot use serve.listen=0.0.0.0:: PORT is set but empty; unset it, or set a port"),
             ("0", "cannot use serve.listen=0.0.0.0:0: PORT: 0 is not a port; write one from 1 to 65535"),
             ("70000", "cannot use serve.listen=0.0.0.0:70000: PORT: 70000 is not a port; write one from 1 to 65535"),
             ("http", "cannot use serve.listen=0.0.0.0:http: PORT: http is not a port; write one from 1 to 65535"),
@@ -145,7 +144,7 @@ import Testing
             ),
             (
                 ["uvicorn", "{socket}"], ["platform=kubernetes", "stop.budget=60s"],
-                "stop.budget: 1m is beyond the 30s after which kubernetes kills by default; "
+                "stop.budget: 60s is beyond the 30s after which kubernetes kills by default; "
                     + "raise terminationGracePeriodSeconds too"
             ),
             (["uvicorn", "{socket}"], ["platform=kubernetes"], nil),
