@@ -211,12 +211,13 @@ private func dashed(_ p: Bytes, _ at: Int, _ stop: Int) -> Severity? {
     return nil
 }
 
-/// The spellings, in lower case: libc, Python, Node, Go, Java, Rust, nginx, Docker, Windows runtimes under Linux.
+/// The spellings, in lower case: libc, Python, gunicorn, Node, Go, Java, Rust, nginx, Docker, Windows runtimes under
+/// Linux.
 private let spellings: [StaticString] = [
     "address already in use", "eaddrinuse", "errno 98", "errno: 98", "errno=98", "os error 98", "(98)",
     "port is already allocated", "only one usage of each socket address", "bind: address in use",
     "address in use", "port is already in use", "port already in use", "is already in use by another",
-    "failed to bind to port", "bindexception",
+    "failed to bind to port", "bindexception", "connection in use: ",
 ]
 
 /// The index of the last line that says so, or nil.

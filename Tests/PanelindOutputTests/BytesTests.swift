@@ -146,6 +146,7 @@ struct BytesTests {
             "ERROR:    [Errno 98] error while attempting to bind on address ('0.0.0.0', 8080): address already in use",
             "OSError: [Errno 98] Address already in use", "Error: listen EADDRINUSE: address already in use :::3000",
             "listen tcp :8080: bind: address already in use", "[ERROR] Connection in use: ('', 80) errno 98",
+            "[2026-11-28 12:00:00 +0000] [7] [ERROR] Connection in use: ('0.0.0.0', 8000)",
             "nginx: [emerg] bind() to 0.0.0.0:80 failed (98: Address already in use)",
             "java.net.BindException: Address already in use",
             "Os { code: 98, kind: AddrInUse, message: (os error 98) }",
