@@ -27,6 +27,8 @@ final class PendingOperations {
         var isBegun = false
         /// The old worker leaves before the new one starts.
         var stopsFirst = false
+        /// There is an old worker beside the new one.
+        var overlaps = false
         let answer: (Outcome) -> Void
     }
 
@@ -73,7 +75,7 @@ final class PendingOperations {
             case .reloadEnd(let generation, let failure):
                 // A reload that was refused beside this one is told in the step of its own wish.
                 if case .operator(.reload) = step.event { continue }
-                finish(.reload, below: .max) { Self.reloaded(generation, failure, $0.stopsFirst) }
+                finish(.reload, below: .max) { Self.reloaded(generation, failure, $0) }
             default: break
             }
         }
@@ -103,20 +105,23 @@ final class PendingOperations {
             if case .worker(_, .signal) = action { return true }
             return false
         }
+        // In backoff or failed there is no old one; it starts alone.
+        waiters[index].overlaps = !waiters[index].stopsFirst && step.from != .backoff && step.from != .failed
         for case .report(.reloadEnd(_, let failure?)) in step.actions where kind == .reload {
             return finish(index, Outcome(status: 409, message: failure))
         }
     }
 
-    private static func reloaded(_ generation: Generation, _ failure: String?, _ stopsFirst: Bool) -> Outcome {
+    private static func reloaded(_ generation: Generation, _ failure: String?, _ waiter: Waiter) -> Outcome {
         let members = [
-            JSON.Member("generation", .int(Int64(generation.number))), JSON.Member("overlapped", .bool(!stopsFirst)),
+            JSON.Member("generation", .int(Int64(generation.number))),
+            JSON.Member("overlapped", .bool(waiter.overlaps)),
         ]
-        let how = stopsFirst ? "; the two could not serve side by side, so the old one was stopped first" : ""
+        let how = waiter.stopsFirst ? "; the two could not serve side by side, so the old one was stopped first" : ""
         guard let failure else {
             return Outcome(status: 200, message: "worker \(generation) has taken over\(how)", members: members)
         }
-        let old = stopsFirst ? "" : "; the old one keeps serving"
+        let old = waiter.overlaps ? "; the old one keeps serving" : ""
         return Outcome(
             status: 502, message: "worker \(generation) could not take over: \(failure)\(old); see panelind why",
             members: members)
