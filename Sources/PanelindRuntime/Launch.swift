@@ -2,6 +2,7 @@
 //  From settings to one process: its environment, its arguments, its descriptors (CONTRACT section 6).
 //  Secrets pass through here on their way into the child's environment and nowhere else.
 
+import Glibc
 import PanelindCore
 import PanelindSettings
 import PanelindSystem
@@ -46,10 +47,7 @@ struct Launch {
         request.newProcessGroup = settings.worker.stdin != .inherit
         request.setsListenPID = settings.serve.mode == .socket
         request.setsWatchdogPID = settings.worker.watchdog != nil
-        let identity = settings.worker.identity
-        if let uid = identity.uid, let gid = identity.gid {
-            request.credentials = .init(uid: uid, gid: gid, groups: identity.groups ?? [])
-        }
+        request.credentials = settings.worker.identity.credentials
         let limits = settings.worker.limits
         for (resource, value) in [
             (SpawnRequest.Limit.Resource.openFiles, limits.openFiles), (.processes, limits.processes),
@@ -104,4 +102,12 @@ func readSecrets(_ settings: Settings) -> Result<[NamedText], StartFailure> {
         }
     }
     return .success(secrets)
+}
+
+extension Settings.Identity {
+    /// What the worker and its probes change to; nil leaves all as panelind has it. A group alone keeps the user.
+    var credentials: SpawnRequest.Credentials? {
+        guard !isUnchanged else { return nil }
+        return .init(uid: uid ?? geteuid(), gid: gid ?? getegid(), groups: groups ?? [])
+    }
 }

@@ -74,10 +74,7 @@ extension Performer {
             request.standardOutput = null
             request.standardError = null
         }
-        let identity = settings.worker.identity
-        if let uid = identity.uid, let gid = identity.gid {
-            request.credentials = .init(uid: uid, gid: gid, groups: identity.groups ?? [])
-        }
+        request.credentials = settings.worker.identity.credentials
         nextCommand += 1
         let id = nextCommand
         switch children.spawn(request, role: .probe(generation, id: id)) {

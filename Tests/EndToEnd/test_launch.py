@@ -47,6 +47,12 @@ def test_direct_mode_without_a_port_has_none(panelind):
     daemon.stop()
 
 
+def test_direct_mode_with_an_empty_port_waits_for_none(panelind):
+    daemon = panelind(["dump-state state"], environment={"PORT": ""})
+    daemon.ready()
+    assert daemon.stop() == 0
+
+
 @pytest.mark.parametrize("how", ["serve.mode", "{fd}"])
 def test_socket_mode_passes_the_listener_as_3_with_the_listen_variables(panelind, how):
     port = free_port()
@@ -303,6 +309,14 @@ class TestUser:
         dumped = state(daemon)
         assert (dumped["uid"], dumped["gid"]) == (self.user.pw_uid, group.gr_gid)
         daemon.stop()
+
+    def test_a_group_alone(self, panelind):
+        group = grp.getgrnam("games")
+        daemon = panelind(["dump-state state"], {"worker.group": "games"}, shared=True)
+        dumped = state(daemon)
+        assert (dumped["uid"], dumped["gid"], dumped["groups"]) == (0, group.gr_gid, [])
+        daemon.ready()
+        assert daemon.stop() == 0
 
     def test_a_number_as_user(self, panelind):
         daemon = panelind(["dump-state state"], {"worker.user": str(self.user.pw_uid)}, shared=True)
