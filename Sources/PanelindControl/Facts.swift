@@ -25,6 +25,8 @@ public struct Facts: Sendable {
     public var command: String
     /// The worker that serves, or is to: not one on trial beside it. Nil between two.
     public var serving: Int?
+    /// Its first process, or the one that a MAINPID of its own named; nil where none lives.
+    public var servingPID: Int32?
     /// Its last STATUS=.
     public var workerStatus: String?
     public var startupDeadline: Duration

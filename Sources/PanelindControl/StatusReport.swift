@@ -37,7 +37,7 @@ struct StatusReport {
             JSON.Member("listen", .string(orNull: facts.listen)),
             JSON.Member("sidecar", .string(orNull: facts.sidecar)),
             JSON.Member("panelind_pid", .int(Int64(facts.pid))),
-            JSON.Member("pid", .int(orNull: worker.map { Int($0.pid) })),
+            JSON.Member("pid", .int(orNull: worker.map { Int(facts.servingPID ?? $0.pid) })),
             JSON.Member("started_at", .string(orNull: worker.map { Times.utc($0.startedWall) })),
             JSON.Member("ready_at", .string(orNull: worker?.readyWall.map(Times.utc))),
             JSON.Member("last_exit", lastExit?.record ?? .null),
@@ -78,7 +78,7 @@ struct StatusReport {
         guard let worker else { return ", no process" }
         let age = Times.span(.nanoseconds(facts.wall - worker.startedWall))
         let ready = worker.readyWall.map { ", ready for \(Times.span(.nanoseconds(facts.wall - $0)))" } ?? ""
-        return ", pid \(worker.pid), up \(age)\(ready)"
+        return ", pid \(facts.servingPID ?? worker.pid), up \(age)\(ready)"
     }
 
     /// Aligned lines for people.

@@ -74,6 +74,7 @@ final class ControlDesk: ControlledDaemon {
             command: settings?.worker.command.map(\.description).joined(separator: " ") ?? "",
             serving: serving?.number, workerStatus: serving.flatMap { performer.kept[$0]?.status },
             startupDeadline: supervisor.settings.worker.startupDeadline, stopBudget: supervisor.settings.stop.budget)
+        facts.servingPID = serving.flatMap { performer.children.leaderPID(of: $0) }
         let http = performer.metrics.http
         facts.inFlight = http.inFlight()
         facts.held = http.held()

@@ -107,14 +107,17 @@ extension Performer {
     }
 
     private func writeExit(_ generation: Generation, _ ending: Ending, _ restartIn: Duration?) {
-        var fields = [number(generation), Field("pid", ending.pid == 0 ? .null : .int(Int64(ending.pid)))]
+        let pid = mainPIDs.removeValue(forKey: generation) ?? ending.pid
+        var fields = [number(generation), Field("pid", pid == 0 ? .null : .int(Int64(pid)))]
+        var dumped = false
         switch ending.status {
         case .code(let code)?: fields.append(Field("exit_code", .int(Int64(code))))
         case .signal(let signal, let core)?:
             fields.append(Field("exit_signal", .string("\(signal)")))
-            fields.append(Field("core_dumped", .bool(core)))
+            dumped = core
         case nil: fields.append(Field("exit_code", .null))
         }
+        fields.append(Field("core_dumped", .bool(dumped)))
         if let failure = ending.failure { fields.append(Field("error", .string(failure.message))) }
         fields.append(Field("cause", .string(ending.cause.rawValue)))
         fields.append(Field("uptime_seconds", .double(ending.uptime.seconds)))
@@ -122,6 +125,8 @@ extension Performer {
         fields.append(Field("max_rss_bytes", .int(Int64(ending.use.maxRSSBytes))))
         fields.append(Field("user_cpu_seconds", .double(ending.use.userCPU.seconds)))
         fields.append(Field("system_cpu_seconds", .double(ending.use.systemCPU.seconds)))
+        // Where no process was made nothing was said, and nothing is waited for.
+        if ending.pid == 0 { fields.append(Field("last_output", .strings([]))) }
         let record = OwnRecord(
             severity(of: ending), event: "worker_exited", message: sentence(generation, ending), fields: fields)
         guard ending.pid != 0 else { return log(record) }

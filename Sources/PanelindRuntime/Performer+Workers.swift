@@ -184,6 +184,7 @@ extension Performer {
             if case .signal(.kill, _) = status, let before = kept[generation]?.oomKills {
                 killedByKernel = (oom.kills() ?? 0) > before
             }
+            mainPIDs[generation] = children.mainPID(of: generation)
             tell(generation, .exited(status, use, oom: killedByKernel))
         case .probeExited(let generation, let id, let status): commandEnded(generation, id, status)
         case .orphanReaped:

@@ -59,6 +59,8 @@ final class Performer: ActionPerformer {
     var settings: [Int: Settings]
     var revision = 0
     var kept: [Generation: Kept] = [:]
+    /// Ended processes that had said MAINPID, until their end is written.
+    var mainPIDs: [Generation: Int32] = [:]
     /// In front mode.
     var front: Front?
     /// Where workers make their sockets, by the user they drop to.

@@ -157,6 +157,9 @@ public final class Children {
         return record.main?.pid ?? (record.leaderIsReaped ? nil : record.leader)
     }
 
+    /// The process that stands for the one we started since its MAINPID, also once it has ended.
+    public func mainPID(of generation: Generation) -> Int32? { records[generation]?.main?.pid }
+
     /// Makes a living descendant the leader, as MAINPID asks (sd_notify(3)): its end is the worker's from now on.
     ///
     /// If it ends unseen because its parent reaps it, the process that we started counts again.

@@ -211,6 +211,26 @@ def test_a_reload_during_a_reload_is_refused(panelind):
     assert answers[0][0] == 200
 
 
+def test_status_names_the_process_of_a_mainpid(panelind):
+    daemon = start(panelind, ["mainpid-child", "notify READY=1", "wait-file go", "exit 0"])
+    first = daemon.worker()
+    daemon.ready()
+    (daemon.directory / "go").touch()
+    wait_until(lambda: not is_alive(first), "the first process has left")
+    [main] = daemon.survivors()
+    assert daemon.control.status()["pid"] == main.pid
+    daemon.stop()
+
+
+def test_a_failed_reload_in_backoff_claims_no_old_worker(panelind):
+    daemon = start(panelind, ["exit 1"], {"restart.delay": "20s"})
+    daemon.wait_event("worker_backoff")
+    status, body = daemon.control.post("/v1/reload")
+    assert (status, body["overlapped"]) == (502, False)
+    assert "exit 1" in body["detail"] and "keeps serving" not in body["detail"]
+    daemon.stop()
+
+
 def test_reload_says_that_the_new_worker_failed(panelind):
     daemon = start(panelind, ["notify READY=1"])
     daemon.ready()

@@ -110,6 +110,7 @@ def test_a_command_lost_later_is_a_permanent_failure(panelind, tmp_path, change,
     assert len(daemon.events("worker_started")) == 1
     exited = daemon.wait_event("worker_exited", generation=2)
     assert exited["cause"] == "not_found"
+    assert (exited["pid"], exited["core_dumped"], exited["last_output"]) == (None, False, [])
     if hold == "hold":
         assert daemon.health()["state"] == "failed"
         assert daemon.stop() == 0

@@ -360,7 +360,8 @@ def test_a_mainpid_of_a_daemonized_worker_is_followed(panelind, placement):
     assert daemon.events("worker_exited") == []
     [main] = daemon.survivors()
     os.kill(main.pid, signal.SIGKILL)
-    assert daemon.wait_event("worker_exited")["exit_signal"] == "SIGKILL"
+    exited = daemon.wait_event("worker_exited")
+    assert (exited["exit_signal"], exited["pid"]) == ("SIGKILL", main.pid)
     daemon.ready(2)
     assert daemon.stop() == 0
     assert daemon.survivors() == []
