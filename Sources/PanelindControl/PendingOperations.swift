@@ -75,7 +75,9 @@ final class PendingOperations {
             case .reloadEnd(let generation, let failure):
                 // A reload that was refused beside this one is told in the step of its own wish.
                 if case .operator(.reload) = step.event { continue }
-                finish(.reload, below: .max) { Self.reloaded(generation, failure, $0) }
+                // A stop or a restart calls it off, and is the old one's end too.
+                let isCalledOff = if case .operator = step.event { true } else { false }
+                finish(.reload, below: .max) { Self.reloaded(generation, failure, isCalledOff: isCalledOff, $0) }
             default: break
             }
         }
@@ -112,7 +114,9 @@ final class PendingOperations {
         }
     }
 
-    private static func reloaded(_ generation: Generation, _ failure: String?, _ waiter: Waiter) -> Outcome {
+    private static func reloaded(
+        _ generation: Generation, _ failure: String?, isCalledOff: Bool, _ waiter: Waiter
+    ) -> Outcome {
         let members = [
             JSON.Member("generation", .int(Int64(generation.number))),
             JSON.Member("overlapped", .bool(waiter.overlaps)),
@@ -121,7 +125,7 @@ final class PendingOperations {
         guard let failure else {
             return Outcome(status: 200, message: "worker \(generation) has taken over\(how)", members: members)
         }
-        let old = waiter.overlaps ? "; the old one keeps serving" : ""
+        let old = waiter.overlaps && !isCalledOff ? "; the old one keeps serving" : ""
         return Outcome(
             status: 502, message: "worker \(generation) could not take over: \(failure)\(old); see panelind why",
             members: members)

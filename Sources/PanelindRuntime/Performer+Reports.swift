@@ -155,9 +155,15 @@ extension Performer {
     private func severity(of ending: Ending) -> Severity {
         switch ending.cause {
         case .requested: .info
-        case .exit: ending.wasReady && ending.status == .code(0) ? .notice : .error
+        case .exit: isClean(ending) ? .notice : .error
         case .signal, .oom, .portInUse, .notFound, .startupDeadline, .liveness, .watchdog, .permanent: .error
         }
+    }
+
+    /// An end that `restart.successCodes` calls no failure.
+    private func isClean(_ ending: Ending) -> Bool {
+        guard ending.wasReady, case .code(let code)? = ending.status else { return false }
+        return driver.supervisor.settings.restart.successCodes.contains(code)
     }
 
     private func number(_ generation: Generation) -> Field { Field("generation", .int(Int64(generation.number))) }

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from harness import binaries, fd_count, is_alive, wait_until
+from harness import binaries, fd_count, free_port, is_alive, wait_until
 from harness.control import Control, command, sse
 
 NOTIFY = {"probe.readiness.notify": True}
@@ -229,6 +229,22 @@ def test_a_failed_reload_in_backoff_claims_no_old_worker(panelind):
     assert (status, body["overlapped"]) == (502, False)
     assert "exit 1" in body["detail"] and "keeps serving" not in body["detail"]
     daemon.stop()
+
+
+def test_a_reload_that_a_stop_calls_off_claims_no_old_worker(panelind):
+    daemon = start(panelind, ["listen fd 3", "wait-file go", "notify READY=1"],
+                   {"serve.mode": "socket", "serve.listen": f"127.0.0.1:{free_port()}", "stop.grace": "300ms"})
+    (daemon.directory / "go").touch()
+    daemon.ready()
+    (daemon.directory / "go").unlink()
+    answers = []
+    waiting = threading.Thread(target=lambda: answers.append(daemon.control.post("/v1/reload")))
+    waiting.start()
+    daemon.worker(2)
+    assert daemon.stop() == 0
+    waiting.join(10)
+    (status, body), = answers
+    assert status == 502 and "panelind stops" in body["detail"] and "keeps serving" not in body["detail"]
 
 
 def test_reload_says_that_the_new_worker_failed(panelind):

@@ -224,6 +224,7 @@ def test_on_failure_a_clean_end_after_ready_is_the_end(panelind, code, codes, en
     else:
         daemon.wait_event("worker_started", generation=2)
         daemon.stop()
+    assert daemon.events("worker_exited")[0]["severity"] == ("NOTICE" if ends else "ERROR")
 
 
 def test_on_failure_an_end_before_ready_is_a_failure_whatever_the_code(panelind):
