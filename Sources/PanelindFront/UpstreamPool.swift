@@ -117,7 +117,7 @@ final class UpstreamPool {
         let connection = UpstreamConnection(
             pool: self, generation: generation, descriptor: nil, transaction: transaction)
         finish(
-            bootstrap(connection).channelOption(.socketOption(.tcp_nodelay), value: 1)
+            bootstrap(connection).channelOption(.tcpOption(.tcp_nodelay), value: 1)
                 .connectTimeout(.seconds(5)).connect(to: address),
             connection)
     }

@@ -13,7 +13,7 @@ import tempfile
 
 import pytest
 
-from harness import binaries, free_port
+from harness import binaries, free_port, http
 from harness.rawclient import fetch
 from test_front_drain import ADOPT
 
@@ -271,3 +271,18 @@ def test_the_front_s_descriptors_are_not_the_worker_s(front):
     shared = {one for one in ours & theirs if one.startswith("socket:")}
     assert not shared
     kept.close()
+
+
+@pytest.mark.parametrize("address", ["unix {socket}", "127.0.0.1:{port}", "upstream"])
+def test_a_front_needs_no_privilege(panelind, address):
+    """Neither root nor a capability, however the worker is reached."""
+    public, private = free_port(), free_port()
+    settings = {"serve.listen": f"127.0.0.1:{public}"}
+    if address == "upstream":
+        address, settings["serve.upstream"] = f"127.0.0.1:{private}", f"127.0.0.1:{private}"
+    nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"] if os.geteuid() == 0 else []
+    daemon = panelind([f"listen {address}"], settings, shared=True, wrapper=nobody)
+    daemon.ready()
+    assert os.stat(f"/proc/{daemon.pid}").st_uid != 0
+    assert http(public, "/pid").status == 200
+    assert daemon.stop() == 0
