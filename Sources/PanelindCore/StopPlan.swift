@@ -112,6 +112,15 @@ public struct StopPlan: Hashable, Sendable {
     /// Before the stop signal.
     var drains: Bool { serves || phase == .lastDrain }
 
+    /// A drain and a stop end with an answer for everyone. Where another worker follows, and this one failed or is only
+    /// started anew, its death tells: an untouched GET is then made again.
+    var answersEveryone: Bool {
+        switch reason {
+        case .stop, .replaced: true
+        case .restart, .discarded, .failed: isBoundToStop
+        }
+    }
+
     /// A stop of panelind came while this worker was leaving already: its end binds.
     mutating func bind(to end: Instant) {
         isBoundToStop = true

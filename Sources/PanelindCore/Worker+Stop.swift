@@ -115,12 +115,14 @@ extension Worker {
     }
 
     private mutating func beginKilling(_ plan: inout StopPlan, at now: Instant, _ out: inout Decisions) {
-        out.actions.append(.front(.cut(generation)))
+        if plan.answersEveryone { cut(&out) }
         plan.beginKilling(at: now)
         plan.pollKilling(at: now + .milliseconds(20))
         life = .leaving(plan)
         out.worker(generation, .sweep(.kill, sparingGroup: false))
     }
+
+    private func cut(_ out: inout Decisions) { out.actions.append(.front(.cut(generation))) }
 
     /// When even KILL has had its time.
     private func killingEnds(_ plan: StopPlan) -> Instant {
@@ -193,6 +195,7 @@ extension Worker {
             } else if sweep.graceUntil == nil, left.allSatisfy(\.uninterruptible) {
                 out.because(.unkillable)
                 out.report(.survivorsLeft(generation, left))
+                cut(&out)
                 finish(&out)
             }
         case .preparing, .spawning, .starting, .ready, .unready, .leaving, .gone:
@@ -216,6 +219,7 @@ extension Worker {
         } else if sweep.unkillableAt <= now {
             out.because(.unkillable)
             out.report(.survivorsLeft(generation, left))
+            cut(&out)
             finish(&out)
         } else if sweep.nextPass <= now {
             sweep.nextPass = now + passInterval(killing: sweep.graceUntil == nil)
@@ -226,6 +230,8 @@ extension Worker {
 
     /// Its time is over. A last KILL, whose answer nobody hears, is for what was forked since the pass before.
     private mutating func leaveBehind(_ out: inout Decisions) {
+        // Its connections may stay open for as long as it sleeps.
+        cut(&out)
         out.worker(generation, .sweep(.kill, sparingGroup: false))
         finish(&out)
     }

@@ -42,7 +42,7 @@ public enum Law: String, CaseIterable, Sendable {
     case holdsHope = "requests wait only where a worker can come within the hold, and are refused only where none can"
     case earlyDrain = "what comes in the first two thirds of the drain is served, and nothing later"
     case drainEnds = "a drain asks the front, and ends as soon as nothing but streams is in flight"
-    case cutFirst = "clients have their outcome before their worker is killed"
+    case cutFirst = "clients have their outcome before a drain or a stop kills their worker"
     case reloadLosesNobody = "a reload of a healthy worker beside another harms no request"
     case becomesReady = "when faults stop, the worker becomes ready, or panelind has given up as its policy says"
 }

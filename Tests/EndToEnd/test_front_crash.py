@@ -3,9 +3,13 @@
 # Read harness/load.py first. The long ones, each bounded to some fifteen seconds.
 
 import collections
+import os
+import signal
 import time
 
-from harness import wait_until
+import pytest
+
+from harness import control, wait_until
 from harness.director import chunk, chunked_head, send
 from harness.load import Load
 
@@ -88,3 +92,29 @@ def test_a_worker_that_dies_of_each_request_is_restarted_and_never_blamed_on_the
             assert client.answer().status == 200
             one.daemon.ready(generation + 1)
     assert runs(one)["/die"] == 5
+
+
+HUNG = [["body"], ["gate", "hung"], ["send", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"]]
+
+
+@pytest.mark.parametrize("how", ["liveness", "restart"])
+def test_what_a_worker_that_must_be_killed_left_untouched_is_made_again(front, how):
+    """It hangs, and KILL ends it. That is a death like another: the GET is saved, the POST is not run twice."""
+    settings = {**AT_ONCE, "stop.grace": "500ms", "control.path": "c.sock"}
+    if how == "liveness":
+        settings["probe.liveness"] = {"http": "/alive", "period": "100ms", "timeout": "200ms", "failures": 2}
+    one = front({"*": [["body"], ["send", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"]],
+                 "/get": HUNG, "/post": HUNG}, settings)
+    with one.client() as get, one.client() as post:
+        get.get("/get")
+        post.post("/post", b"once")
+        one.director.at_gate("hung", count=2)
+        os.kill(one.daemon.worker(1), signal.SIGSTOP)
+        if how == "restart":
+            control.command("restart", path=one.daemon.directory / "c.sock")
+        one.daemon.ready(2)
+        assert post.answer().status == 502
+        one.director.release("hung")
+        assert (answer := get.answer()).status == 200, answer
+    assert (runs(one)["/get"], runs(one)["/post"]) == (2, 1)
+    assert one.daemon.stop() == 0

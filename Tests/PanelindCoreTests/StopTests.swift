@@ -30,6 +30,23 @@ struct StopTests {
         #expect(machine.spawns.isEmpty)
     }
 
+    @Test("only a stop and a drain answer what a killed worker still had; of another end its clients learn by the death")
+    func whoAnswers() {
+        var hung = Machine(
+            .bench {
+                $0.stop.grace = .seconds(3)
+                $0.stop.graceIsSet = true
+            })
+        hung.becomeReady()
+        hung.send(.restart)
+        hung.pass(.seconds(4))
+        #expect(hung.log.contains { $0.action == .worker(Generation(1), .sweep(.kill, sparingGroup: false)) })
+        #expect(!hung.log.contains { $0.action == .front(.cut(Generation(1))) })
+        // Not even KILL ends it: nobody waits for it any longer.
+        hung.pass(.seconds(11))
+        #expect(hung.log.contains { $0.action == .front(.cut(Generation(1))) })
+    }
+
     @Test("a worker that leaves early ends the stop at once")
     func early() {
         var machine = Setup.signalled.machine

@@ -257,8 +257,14 @@ struct CheckerTests {
             draining.step(.front(.drained(g1)))
             return draining.broken
         case .cutFirst:
-            bench.ready()
-            bench.step(.operator(.restart), [.worker(g1, .sweep(.kill, sparingGroup: false))])
+            let draining = Bench(Self.front)
+            draining.ready()
+            draining.step(
+                .operator(.stop(by: "SIGTERM")), to: .draining,
+                draining.publish(.draining, .lastCall(g1)) + [.front(.reportDrain(g1))])
+            draining.step(
+                .time, to: .draining, [.worker(g1, .sweep(.kill, sparingGroup: false))])
+            return draining.broken
         case .becomesReady, .reloadLosesNobody, .routedOnly, .onceOnly, .inOrder, .bounded, .noneRefusedEarly,
             .noneWaitsInVain, .drainTold, .oneOutcome:
             break
