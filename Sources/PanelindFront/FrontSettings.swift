@@ -42,8 +42,9 @@ public struct FrontSettings {
 
 /// Where one generation's worker serves.
 public enum UpstreamAddress: Hashable, Sendable {
-    /// An absolute path.
-    case unix(String)
+    /// An absolute path; with an owner only this user may listen there. A worker of another user than ours could put
+    /// a link in the place of its socket, to one that we, as root, may connect to and it may not.
+    case unix(String, owner: UInt32? = nil)
     /// A numeric address.
     case tcp(SocketAddress)
 }

@@ -64,7 +64,8 @@ final class UpstreamPool {
         }
         switch addresses[generation] {
         case nil: transaction.unreachable(ECONNREFUSED)
-        case .unix(let path): connectUnix(transaction, generation, path, triesLeft: Self.queueTries)
+        case .unix(let path, let owner):
+            connectUnix(transaction, generation, path, owner, triesLeft: Self.queueTries)
         case .tcp(let address): connectTCP(transaction, generation, address)
         }
     }
@@ -94,7 +95,9 @@ final class UpstreamPool {
     // MARK: connecting
 
     /// connect(2) on a unix socket says yes or no at once.
-    private func connectUnix(_ transaction: Transaction, _ generation: Generation, _ path: String, triesLeft: Int) {
+    private func connectUnix(
+        _ transaction: Transaction, _ generation: Generation, _ path: String, _ owner: UInt32?, triesLeft: Int
+    ) {
         guard transaction.isConnecting(to: generation) else { return }
         let descriptor = socket(
             AF_UNIX, CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
@@ -104,9 +107,13 @@ final class UpstreamPool {
             Glibc.close(descriptor)
             guard error == EAGAIN, triesLeft > 0 else { return transaction.unreachable(error) }
             front.loop.assumeIsolatedUnsafeUnchecked().scheduleTask(in: .milliseconds(10)) { [weak self] in
-                self?.connectUnix(transaction, generation, path, triesLeft: triesLeft - 1)
+                self?.connectUnix(transaction, generation, path, owner, triesLeft: triesLeft - 1)
             }
             return
+        }
+        if let owner, Self.user(listeningAt: descriptor) != owner {
+            Glibc.close(descriptor)
+            return transaction.unreachable(EPERM)
         }
         let connection = UpstreamConnection(
             pool: self, generation: generation, descriptor: descriptor, transaction: transaction)
@@ -152,6 +159,14 @@ final class UpstreamPool {
         future.assumeIsolatedUnsafeUnchecked().whenFailure { error in
             connection.connectFailed((error as? IOError)?.errnoCode ?? ETIMEDOUT)
         }
+    }
+
+    /// Who listens at the other end of a unix socket (SO_PEERCRED of unix(7)): as it was when it began to.
+    private static func user(listeningAt descriptor: CInt) -> UInt32? {
+        // struct ucred: process, user, group.
+        var credentials: (Int32, UInt32, UInt32) = (0, 0, 0)
+        var size = socklen_t(12)
+        return getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0 ? credentials.1 : nil
     }
 
     private static func connect(_ descriptor: CInt, _ path: String) -> Bool {

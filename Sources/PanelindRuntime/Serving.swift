@@ -66,7 +66,7 @@ extension Performer {
             switch socketDirectory(for: settings.worker.identity.uid) {
             case .failure(let error): return failed("cannot make a directory for its socket: \(error)")
             case .success(let directory):
-                let path = "\(directory.path)/g\(generation.number).sock"
+                let path = "\(directory.path)/\(Self.socketName(generation))"
                 launch.socketPath = path
                 place = .unix(path)
             }
@@ -83,7 +83,9 @@ extension Performer {
         }
         kept[generation]?.upstream = place
         switch place {
-        case .unix(let path): front?.open(generation, at: .unix(path))
+        case .unix(let path):
+            let owner = settings.serve.placeholder == .socket ? settings.worker.identity.uid : nil
+            front?.open(generation, at: .unix(path, owner: owner))
         case .tcp(let host, let port):
             guard let address = try? SocketAddress(ipAddress: host, port: port) else {
                 return failed("serve.upstream \(place) is not a numeric address")
@@ -97,11 +99,11 @@ extension Performer {
     /// The generation is gone: nobody connects there any more.
     func closePlace(_ generation: Generation, _ keep: Kept) {
         front?.forget(generation)
-        guard settings[keep.revision]?.serve.placeholder == .socket, case .unix(let path)? = keep.upstream else {
-            return
-        }
-        unlink(path)
+        guard let settings = settings[keep.revision], settings.serve.placeholder == .socket else { return }
+        socketDirectories[settings.worker.identity.uid]?.remove(Self.socketName(generation))
     }
+
+    private static func socketName(_ generation: Generation) -> String { "g\(generation.number).sock" }
 
     /// Removes what workers' sockets were in.
     func removeSockets() {

@@ -108,14 +108,17 @@ public final class Listener {
         if let error = clearStale(address, path, bytes) { return .failure(error) }
         let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         if descriptor < 0 { return .failure(failure(address, .last)) }
-        // Before bind: the file has its mode from its first moment. The umask still applies, so the rest follows.
-        if let mode { fchmod(descriptor, mode_t(mode)) }
-        guard SocketAddress.bind(descriptor, bytes), listen(descriptor, backlog) == 0 else {
-            let error = SystemError.last
+        // By the umask the file has its mode from its first moment; a chmod of the path might follow a link that
+        // somebody else has put there meanwhile.
+        let before = mode.map { umask(~mode_t($0) & 0o777) }
+        let isBound = SocketAddress.bind(descriptor, bytes)
+        let error = SystemError.last
+        if let before { umask(before) }
+        guard isBound, listen(descriptor, backlog) == 0 else {
+            let error = isBound ? SystemError.last : error
             Glibc.close(descriptor)
             return .failure(failure(address, error))
         }
-        if let mode { chmod(path, mode_t(mode)) }
         if nonBlocking == true { Descriptors.setNonBlocking(descriptor, true) }
         let listener = Listener(descriptor: descriptor, address: address, isInherited: false)
         var status = stat()

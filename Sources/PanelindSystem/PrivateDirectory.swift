@@ -20,8 +20,17 @@ public final class PrivateDirectory {
 
     /// Where it is: absolute where the variables are, at most 70 bytes, so that a socket's path fits.
     public let path: String
+    /// Which one it is: what has its path may be another by now, where it belongs to the worker's user.
+    private let device: UInt64
+    private let inode: UInt64
 
-    private init(path: String) { self.path = path }
+    private init?(path: String) {
+        var status = stat()
+        guard lstat(path, &status) == 0 else { return nil }
+        self.path = path
+        device = UInt64(status.st_dev)
+        inode = UInt64(status.st_ino)
+    }
 
     deinit { remove() }
 
@@ -49,7 +58,7 @@ public final class PrivateDirectory {
                 continue
             }
             let path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-            let directory = PrivateDirectory(path: path)
+            guard let directory = PrivateDirectory(path: path) else { return .failure(.last) }
             switch access {
             case .own: break
             case .searchable:
@@ -64,15 +73,41 @@ public final class PrivateDirectory {
 
     /// Removes the directory and the files and sockets in it; directories in it stay, and then it stays too.
     public func remove() {
-        guard let directory = opendir(path) else { return }
+        guard let number = open() else { return }
+        guard let directory = fdopendir(number) else {
+            close(number)
+            return
+        }
         while let entry = readdir(directory) {
-            let name = withUnsafeBytes(of: entry.pointee.d_name) {
-                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+            withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+                pointer.withMemoryRebound(to: CChar.self, capacity: MemoryLayout.size(ofValue: pointer.pointee)) {
+                    // The two that every directory has are directories, which unlinkat refuses.
+                    _ = unlinkat(number, $0, 0)
+                }
             }
-            if name != ".", name != ".." { unlink("\(path)/\(name)") }
         }
         closedir(directory)
         rmdir(path)
+    }
+
+    /// Removes one file or socket in it.
+    public func remove(_ name: String) {
+        guard let number = open() else { return }
+        unlinkat(number, name, 0)
+        close(number)
+    }
+
+    /// The directory itself, nil where its path leads elsewhere: its owner, the worker's user, may have put a link to
+    /// another directory there, in which we, as root, would remove files that it may not.
+    private func open() -> Int32? {
+        let number = Glibc.open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+        guard number >= 0 else { return nil }
+        var status = stat()
+        guard fstat(number, &status) == 0, UInt64(status.st_dev) == device, UInt64(status.st_ino) == inode else {
+            close(number)
+            return nil
+        }
+        return number
     }
 
     /// Whether every user may pass through the directory and all above it.

@@ -112,6 +112,35 @@ struct FacilityTests {
         #expect(unset.path.hasPrefix("/tmp/panelind-"))
     }
 
+    @Test("what stands in a private directory's place is not emptied in its stead")
+    func replacedDirectory() throws {
+        let victim = try PrivateDirectory.make().get()
+        _ = file(victim.path + "/x", "x", 0o600)
+        for byLink in [true, false] {
+            let directory = try PrivateDirectory.make().get()
+            _ = file(directory.path + "/x", "x", 0o600)
+            let moved = directory.path + ".moved"
+            rename(directory.path, moved)
+            if byLink {
+                symlink(victim.path, directory.path)
+            } else {
+                mkdir(directory.path, 0o700)
+                _ = file(directory.path + "/x", "x", 0o600)
+            }
+            directory.remove("x")
+            directory.remove()
+            #expect(access(directory.path + "/x", F_OK) == 0 && access(victim.path + "/x", F_OK) == 0)
+            unlink(moved + "/x")
+            rmdir(moved)
+            if byLink {
+                unlink(directory.path)
+            } else {
+                unlink(directory.path + "/x")
+                rmdir(directory.path)
+            }
+        }
+    }
+
     @Test("the worker's own directory belongs to its user", .enabled(if: isRoot))
     func workerDirectory() throws {
         let directory = try PrivateDirectory.make(access: .worker(uid: 54_321)) { _ in nil }.get()
