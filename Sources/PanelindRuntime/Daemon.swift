@@ -29,6 +29,7 @@ public final class Daemon {
     let control: ControlSocket
     var watches: [Watch] = []
     var interrupts = 0
+    var notifications = NotificationIntake()
     let hadTerminal = Terminal.isInput
     /// The worker reads the same terminal.
     let sharesTerminal: Bool
@@ -209,7 +210,8 @@ public final class Daemon {
             sidecar.metrics = { [unowned self] in metricsPage() }
             sidecar.statusPage = { [unowned self] request in desk.pages.respond(to: request) }
             let server = try HTTPServer(
-                descriptor: listener.descriptor, loop: loop, limits: .sidecar, responder: sidecar)
+                descriptor: listener.descriptor, loop: loop, limits: .sidecar(besideFront: performer.front != nil),
+                responder: sidecar)
             sidecarServer = server
             let output = output
             server.start().whenFailure { error in
@@ -232,51 +234,6 @@ public final class Daemon {
             performer.room.exitRecorded(generation: generation, cause: cause, message: message, lines: tail)
         case .dropped(let count): performer.noteDropped(count)
         case .ring(let id, let lines): desk.take(id, lines)
-        }
-    }
-
-    /// The notify socket has something: only members of a worker's tree are heard (CONTRACT section 6).
-    func receiveNotifications() {
-        guard let notifySocket else { return }
-        while true {
-            let messages = notifySocket.receive()
-            for message in messages {
-                guard let generation = children.owner(of: message.pid),
-                    driver.supervisor.generations.contains(generation)
-                else {
-                    output.log(
-                        OwnRecord(
-                            .warning, event: "notification_ignored",
-                            message: "a notification of pid \(message.pid), which is no worker's, is ignored"))
-                    continue
-                }
-                for assignment in message.assignments {
-                    take(assignment.key, assignment.value, generation, message.pid)
-                }
-            }
-            if messages.count < NotifySocket.bound { return }
-        }
-    }
-
-    private func take(_ key: String, _ value: String, _ generation: Generation, _ pid: Int32) {
-        func notified(_ notification: PanelindCore.Notification) { performer.tell(generation, .notified(notification)) }
-        switch (key, value) {
-        case ("READY", "1"): notified(.ready)
-        case ("RELOADING", "1"): notified(.reloading)
-        case ("STOPPING", "1"): notified(.stopping)
-        case ("STATUS", _):
-            performer.kept[generation]?.status = value
-            notified(.status(value))
-        case ("WATCHDOG", "1"): notified(.watchdog)
-        case ("WATCHDOG", "trigger"): notified(.watchdogTrigger)
-        case ("EXTEND_TIMEOUT_USEC", _):
-            // An hour at most: a worker cannot put off its own deadline for ever by one message.
-            if let microseconds = Int64(value), microseconds > 0 {
-                notified(.extendTimeout(.microseconds(min(microseconds, 3_600_000_000))))
-            }
-        case ("MAINPID", _):
-            if let main = Int32(value), main > 0 { _ = children.adoptMainPID(generation, main) }
-        default: break  // sd_notify(3): unknown assignments are ignored.
         }
     }
 
