@@ -173,9 +173,15 @@ struct RecordSink: ~Copyable {
         }
     }
 
-    /// A line that is a JSON object: byte for byte.
+    /// A line that is a JSON object: byte for byte, where no person reads it.
     mutating func pass(_ p: Bytes, _ count: Int, _ origin: borrowing LineOrigin) {
         if format == .journal { return line(p, count, jsonSeverity(p, count), origin, partial: false) }
+        if case .text(let colour) = format {
+            guard let place = room(textRoom(count) + 1) else { return }
+            let end = encodeText(p, count, toTerminal: colour, to: place)
+            end[0] = 10
+            return bytes.commit(end + 1)
+        }
         guard let place = room(count + 1) else { return }
         place.update(from: p, count: count)
         place[count] = 10

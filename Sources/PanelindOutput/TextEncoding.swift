@@ -1,5 +1,5 @@
 //  TextEncoding.swift
-//  Lines for people: what passes to a terminal, and what is stripped or escaped elsewhere.
+//  Lines for people: colours pass to a terminal, what else would steer it is stripped or escaped.
 //  Pure, over bytes. Read after JSONEscaping.swift; RecordSink.swift adds time and source.
 
 /// The room that `encodeText` may use for so many bytes.
@@ -8,13 +8,14 @@ func textRoom(_ count: Int) -> Int { count * 4 + 32 }
 
 /// Writes a worker's line as text and returns the end of what was written.
 ///
-/// To a terminal its escapes pass, and colours are reset behind it; elsewhere escape sequences are left out and
-/// other control characters written as `\x07`. Invalid UTF-8 becomes U+FFFD. `to` must have `textRoom(count)` bytes.
+/// Escape sequences are left out and other control characters but the tab written as `\x07`: what a worker prints, which
+/// may be what a stranger sent it, shall not steer the terminal. Colours (SGR of ECMA-48) alone pass to a terminal, and
+/// are reset behind the line. Invalid UTF-8 becomes U+FFFD. `to` must have `textRoom(count)` bytes.
 func encodeText(_ from: Bytes, _ count: Int, toTerminal: Bool, to: MutableBytes) -> MutableBytes {
     var s = from
     var d = to
     let end = from + count
-    var sawEscape = false
+    var sawColour = false
     while s < end {
         while end - s >= 16 {
             let chunk = loadChunk(s)
@@ -28,7 +29,11 @@ func encodeText(_ from: Bytes, _ count: Int, toTerminal: Bool, to: MutableBytes)
             let byte = s[0]
             if byte >= 0x80 {
                 let step = utf8Step(s, end)
-                if step > 0 {
+                if step == 2, byte == 0xC2, s[1] < 0xA0 {
+                    // U+0080 to U+009F: one byte's controls of old, which some terminals obey in UTF-8 too.
+                    d = hexEscape(s[1], to: d)
+                    s += 2
+                } else if step > 0 {
                     for i in 0..<step { d[i] = s[i] }
                     s += step
                     d += step
@@ -42,21 +47,39 @@ func encodeText(_ from: Bytes, _ count: Int, toTerminal: Bool, to: MutableBytes)
                 d += 1
                 s += 1
                 if end - s >= 16 { break }
-            } else if toTerminal || byte == 0x09 {
-                if byte == 0x1B { sawEscape = true }
+            } else if byte == 0x09 {
                 d[0] = byte
                 d += 1
                 s += 1
             } else if byte == 0x1B {
-                s = skipSequence(s, end)
+                let after = skipSequence(s, end)
+                if toTerminal, isColour(s, after) {
+                    d.update(from: s, count: after - s)
+                    d += after - s
+                    sawColour = true
+                }
+                s = after
             } else {
-                (d[0], d[1], d[2], d[3]) = (0x5C, 0x78, hexDigit(byte >> 4), hexDigit(byte & 15))
-                d += 4
+                d = hexEscape(byte, to: d)
                 s += 1
             }
         }
     }
-    return sawEscape ? copy("\u{1B}[0m", to: d) : d
+    return sawColour ? copy("\u{1B}[0m", to: d) : d
+}
+
+/// Writes a control character as `\x07`.
+private func hexEscape(_ byte: UInt8, to d: MutableBytes) -> MutableBytes {
+    (d[0], d[1], d[2], d[3]) = (0x5C, 0x78, hexDigit(byte >> 4), hexDigit(byte & 15))
+    return d + 4
+}
+
+/// Whether a whole sequence selects colours and the like: CSI, digits with `;` or `:`, and `m`.
+private func isColour(_ p: Bytes, _ end: Bytes) -> Bool {
+    guard end - p >= 3, p[1] == 0x5B, end[-1] == 0x6D else { return false }
+    var s = p + 2
+    while s < end - 1, s[0] >= 0x30, s[0] <= 0x3B { s += 1 }
+    return s == end - 1
 }
 
 /// Past one escape sequence (ECMA-48): CSI to its final byte, OSC and its like to BEL or ST, else two bytes.

@@ -182,12 +182,24 @@ struct BytesTests {
         String(decoding: UnsafeBufferPointer(start: stamp.text, count: Stamp.length), as: UTF8.self)
     }
 
-    @Test("without a terminal no escape is left, on a terminal the worker's colours pass and end")
+    @Test("no escape is left but, on a terminal, the worker's colours, which end with the line")
     func textEscapes() {
         let line = "\u{1B}[31mred\u{1B}[0m and \u{1B}]0;title\u{7}plain\ttab\u{8} \u{1B}(B."
         #expect(text(line, toTerminal: false) == "red and plain\ttab\\x08 .")
-        #expect(text(line, toTerminal: true) == line + "\u{1B}[0m")
-        #expect(!text("\u{1B}\u{1B}[\u{1B}]x\u{1B}[12;", toTerminal: false).contains("\u{1B}"))
+        #expect(
+            text(line, toTerminal: true)
+                == "\u{1B}[31mred\u{1B}[0m and plain\ttab\\x08 .\u{1B}[0m")
+        for toTerminal in [false, true] {
+            // Unfinished ones, the clipboard, a question whose answer would be typed, a line over another, C1.
+            for hostile in [
+                "\u{1B}\u{1B}[\u{1B}]x\u{1B}[12;", "\u{1B}]52;c;eA==\u{7}", "\u{1B}[6n", "\u{1B}[2A\u{1B}[2K", "\u{1B}[?1m",
+                "\u{1B}[>4;1m", "\u{1B}P$qm\u{1B}\\", "\u{1B}[1;31", "\u{1B}",
+            ] {
+                #expect(!text(hostile, toTerminal: toTerminal).contains("\u{1B}"), "\(hostile.debugDescription)")
+            }
+            #expect(text("a\u{9B}31mb\u{85}c\u{A0}d\re", toTerminal: toTerminal) == "a\\x9b31mb\\x85c\u{A0}d\\x0de")
+        }
+        #expect(text("\u{1B}[38:5:1mx", toTerminal: true) == "\u{1B}[38:5:1mx\u{1B}[0m")
     }
 
     @Test("the ring keeps exactly the newest lines that fit, in order")
