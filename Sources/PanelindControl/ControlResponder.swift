@@ -225,6 +225,7 @@ extension HTTPLimits {
     /// The limits of the control socket: few clients, small requests, and a client that stops reading is dropped.
     public static var control: HTTPLimits {
         var limits = HTTPLimits()
+        limits.share = 2
         limits.connections = 64
         limits.extraConnections = 8
         limits.bodyBytes = 64 * 1024

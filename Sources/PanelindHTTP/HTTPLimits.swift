@@ -19,6 +19,9 @@ public struct HTTPLimits: Sendable, Hashable {
     public var bodyBytes: Int = 1024 * 1024
     /// Whole heads that wait behind an unfinished answer; beyond: the connection is closed.
     public var pipelined: Int = 1024
+    /// Sixteenths of the descriptors that there are for connections: the listeners of one process share a table, and a
+    /// flood of one must leave the others theirs, and a worker's start its pipes.
+    public var share: Int = 10
     /// Open connections; bounded by RLIMIT_NOFILE too.
     public var connections: Int = 4096
     /// Connections beyond `connections` that are still answered once, so that health is never shut out.
@@ -45,11 +48,12 @@ public struct HTTPLimits: Sendable, Hashable {
     /// Makes the limits of the front: 15 s for a head, 620 s idle.
     public init() {}
 
-    /// The limits of the sidecar: as the front, 60 s idle.
-    public static var sidecar: HTTPLimits {
+    /// The limits of the sidecar: as the front, 60 s idle; without a front it has the front's descriptors too.
+    public static func sidecar(besideFront: Bool) -> HTTPLimits {
         var limits = HTTPLimits()
         limits.idleTime = .seconds(60)
         limits.bodyBytes = 64 * 1024
+        limits.share = besideFront ? 4 : 14
         return limits
     }
 
@@ -69,16 +73,23 @@ public struct HTTPLimits: Sendable, Hashable {
             : AdaptiveRecvByteBufferAllocator(minimum: 1024, initial: 2048, maximum: receiveBytes)
     }
 
-    /// How many connections fit: `connections`, or fewer where descriptors are short.
+    /// How many connections fit: `connections`, or fewer where descriptors are short; `extraConnections` likewise.
     ///
     /// - Parameter reserve: descriptors kept for everything else.
     /// - Source: getrlimit(2).
-    public func connectionsThatFit(reserve: Int = 128) -> Int {
+    public func fitted(reserve: Int = 128) -> HTTPLimits {
         var limit = rlimit()
-        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return connections }
-        let soft = Int(clamping: limit.rlim_cur)
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return self }
+        return fitted(descriptors: Int(clamping: limit.rlim_cur), reserve: reserve)
+    }
+
+    /// The same for a table of so many.
+    func fitted(descriptors: Int, reserve: Int) -> HTTPLimits {
         // A small table is shared half and half rather than refused outright.
-        let room = max(soft - reserve - extraConnections, soft / 2, 8) / descriptorsPerConnection
-        return min(connections, room)
+        let own = max(descriptors - reserve, descriptors / 2) * share / 16
+        var limits = self
+        limits.extraConnections = min(extraConnections, max(own / 4, 1))
+        limits.connections = min(connections, max((own - limits.extraConnections) / descriptorsPerConnection, 2))
+        return limits
     }
 }

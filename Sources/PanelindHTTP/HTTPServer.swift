@@ -35,7 +35,6 @@ public final class HTTPServer {
     private let makeConnection: (HTTPServer, Bool) -> any ChannelHandler
     private let loop: any EventLoop
     private let descriptor: NIOBSDSocket.Handle
-    private let capacity: Int
     private var channel: (any Channel)?
     private var isClosed = false
 
@@ -69,10 +68,9 @@ public final class HTTPServer {
         _ = setsockopt(copy, CInt(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<CInt>.size))
         self.descriptor = copy
         self.loop = loop
-        self.limits = limits
+        self.limits = limits.fitted()
         self.makeConnection = makeConnection
         port = Self.port(of: copy)
-        capacity = limits.connectionsThatFit()
         deadlines = ConnectionDeadlines(loop: loop, limits: limits.waits)
     }
 
@@ -83,7 +81,6 @@ public final class HTTPServer {
         self.limits = limits
         makeConnection = { HTTPConnection(server: $0, responder: responder, answersOnce: $1) }
         port = nil
-        capacity = limits.connections
         deadlines = ConnectionDeadlines(loop: loop, limits: limits.waits)
     }
 
@@ -129,10 +126,10 @@ public final class HTTPServer {
     /// Gives a new connection its handlers, or no place.
     func setUp(_ channel: any Channel) throws {
         var answersOnce = false
-        if deadlines.count >= capacity {
+        if deadlines.count >= limits.connections {
             if deadlines.expireLongest(.idle, atLeast: evictableAge) {
                 evicted += 1
-            } else if deadlines.count < capacity + limits.extraConnections {
+            } else if deadlines.count < limits.connections + limits.extraConnections {
                 answersOnce = true
             } else if evictUnfinished() {
                 evicted += 1

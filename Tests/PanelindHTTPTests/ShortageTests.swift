@@ -11,6 +11,22 @@ import Testing
 @testable import PanelindHTTP
 
 @Suite struct ShortageTests {
+    @Test("the listeners of one process never need more descriptors than there are", arguments: [32, 64, 200, 1024, 20000])
+    func shares(descriptors: Int) {
+        var front = HTTPLimits()
+        front.descriptorsPerConnection = 2
+        var control = HTTPLimits()
+        control.share = 2
+        func most(_ limits: HTTPLimits) -> Int {
+            let fitted = limits.fitted(descriptors: descriptors, reserve: 128)
+            return fitted.connections * limits.descriptorsPerConnection + fitted.extraConnections
+        }
+        let left = min(128, descriptors / 2)
+        #expect(most(front) + most(.sidecar(besideFront: true)) + most(control) <= descriptors - left + 2)
+        #expect(most(.sidecar(besideFront: false)) + most(control) <= descriptors - left + 2)
+        #expect(front.fitted(descriptors: 20000, reserve: 128).connections == front.connections)
+    }
+
     @Test("without a free descriptor accepting rests, costs nothing, and goes on when one is free")
     func noDescriptors() async {
         await #expect(processExitsWith: .success) {
