@@ -15,7 +15,7 @@ JOBS ?= 4
 # make install DESTDIR=… PREFIX=/usr/local, make deb MAINTAINER='NAME <MAIL>': the scripts read them.
 export DESTDIR PREFIX MAINTAINER
 
-.PHONY: install deb systemd-test deployment reference help setup build run test unit end-to-end agent-test simulate \
+.PHONY: install deb sbom sbom-test systemd-test deployment reference help setup build run test unit end-to-end agent-test simulate \
         seeds nightly mutants fuzz \
         check bench format lint clean
 
@@ -31,7 +31,7 @@ build: setup  ## build the release binary, with the Swift standard library insid
 run: build  ## supervise the example agent on $PORT (default 8080); Ctrl-C ends it
 	@PORT=$(PORT) scripts/run-agent
 
-test: unit seeds agent-test end-to-end  ## every test
+test: unit seeds agent-test end-to-end sbom-test  ## every test
 
 unit:
 	@scripts/setup build
@@ -53,6 +53,13 @@ install:  ## install program, units, completions and manual below PREFIX (/usr/l
 deb: build  ## build the Debian package and print its path
 	@scripts/setup package
 	@scripts/package
+
+sbom: build  ## write what is inside as an SPDX document and print its path (docs/dependencies.md)
+	@scripts/sbom
+
+sbom-test: build
+	@scripts/setup sbom
+	@.venv/sbom/bin/python -m pytest -q Tests/Sbom $(ARGS)
 
 systemd-test: build  ## install the package under real systemd 257 and 252, and in a whole machine (root)
 	@Tests/Environments/systemd-all.sh

@@ -23,6 +23,10 @@ expect "the configuration is the administrator's" /etc/panelind/panelind.yaml "$
 needs=$(dpkg-deb -f "$deb" Depends | grep -o 'libc6 (>= [0-9.]*' | grep -o '[0-9.]*$')
 check "Debian 12's libraries will do ($needs)" dpkg --compare-versions "$needs" le 2.36
 dpkg-deb -x "$deb" "$work/root"
+check "it says what is inside" python3 -c "
+import gzip, json
+document = json.load(gzip.open('$work/root/usr/share/doc/panelind/panelind.spdx.json.gz'))
+assert document['spdxVersion'] == 'SPDX-2.3' and {'swift-nio', 'libyaml'} <= {p['name'] for p in document['packages']}"
 expect "it does not need libsystemd to start" '' "$(objdump -p "$work/root/usr/bin/panelind" | grep 'NEEDED.*systemd' || true)"
 
 say "make install"

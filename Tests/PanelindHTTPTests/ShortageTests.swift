@@ -11,7 +11,9 @@ import Testing
 @testable import PanelindHTTP
 
 @Suite struct ShortageTests {
-    @Test("the listeners of one process never need more descriptors than there are", arguments: [32, 64, 200, 1024, 20000])
+    @Test(
+        "the listeners of one process never need more descriptors than there are",
+        arguments: [32, 64, 200, 1024, 20000])
     func shares(descriptors: Int) {
         var front = HTTPLimits()
         front.descriptorsPerConnection = 2

@@ -192,7 +192,8 @@ struct BytesTests {
         for toTerminal in [false, true] {
             // Unfinished ones, the clipboard, a question whose answer would be typed, a line over another, C1.
             for hostile in [
-                "\u{1B}\u{1B}[\u{1B}]x\u{1B}[12;", "\u{1B}]52;c;eA==\u{7}", "\u{1B}[6n", "\u{1B}[2A\u{1B}[2K", "\u{1B}[?1m",
+                "\u{1B}\u{1B}[\u{1B}]x\u{1B}[12;", "\u{1B}]52;c;eA==\u{7}", "\u{1B}[6n", "\u{1B}[2A\u{1B}[2K",
+                "\u{1B}[?1m",
                 "\u{1B}[>4;1m", "\u{1B}P$qm\u{1B}\\", "\u{1B}[1;31", "\u{1B}",
             ] {
                 #expect(!text(hostile, toTerminal: toTerminal).contains("\u{1B}"), "\(hostile.debugDescription)")
