@@ -1,6 +1,6 @@
 # containers-lib.sh
 # podman and buildah without a daemon and without an image registry: base images are made from Debian packages, under the
-# names an unchanged Dockerfile uses. For tests only, never to ship. Source lib.sh first.
+# names an unchanged Dockerfile uses. For tests only, never to ship. Source lib.sh and debian-lib.sh first.
 #
 #   ct_prepare            installs the tools, points them at storage of our own
 #   ct_images NAME...     makes local stand-ins for python, swift
@@ -15,9 +15,8 @@
 # removed at any time, the next run makes it again.
 # shellcheck shell=bash disable=SC2016,SC2034,SC2119,SC2120
 
-CT_CACHE=${PANELIND_TESTBED_CACHE:-/var/tmp/panelind-testbeds}
+CT_CACHE=$TESTBED_CACHE
 CT_HOME=$CT_CACHE/containers
-CT_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
 ct_prepare() {
     need_root
@@ -42,23 +41,12 @@ CONF
     export BUILDAH_RUNTIME=runc
 }
 
-# The package source that this machine already uses, so that none is written here.
-ct_debian_mirror() {
-    local mirror
-    mirror=${PANELIND_DEBIAN_MIRROR:-}
-    [ -n "$mirror" ] || mirror=$(awk '/^URIs:/ {print $2; exit}' /etc/apt/sources.list.d/debian.sources 2>/dev/null || true)
-    [ -n "$mirror" ] || mirror=$(awk '$1 == "deb" {for (i = 2; i <= NF; i++) if ($i ~ /^https?:/) {print $i; exit}}' \
-        /etc/apt/sources.list 2>/dev/null || true)
-    [ -n "$mirror" ] || die "cannot find a Debian package source: apt names none; set PANELIND_DEBIAN_MIRROR"
-    echo "$mirror"
-}
-
-# ct_import IMAGE SUITE PACKAGES VARIANT [CHANGE...] : a root file system as an image of one layer. Extra files come from
+# ct_import IMAGE SUITE PACKAGES [CHANGE...] : a root file system as an image of one layer. Extra files come from
 # the directory $CT_EXTRA, when set. A label holds a hash of the request: the image is made again only when that changes.
 ct_import() {
-    local image=$1 suite=$2 packages=$3 variant=$4 key tree c
-    shift 4
-    key=$(printf '%s\n' "$suite" "$packages" "$variant" "$@" "$(ct_extra_hash)" | sha256sum | cut -c1-16)
+    local image=$1 suite=$2 packages=$3 key tree c
+    shift 3
+    key=$(printf '%s\n' "$suite" "$packages" "$@" "$(ct_extra_hash)" | sha256sum | cut -c1-16)
     if [ "$(podman image inspect -f '{{index .Labels "panelind.testbed"}}' "$image" 2>/dev/null)" = "$key" ]; then
         note "$image is there"
         return
@@ -66,11 +54,9 @@ ct_import() {
     say "making $image"
     tree=$(mktemp -d "$CT_CACHE/image.XXXXXX")
     defer "rm -rf --one-file-system '$tree'"
-    mmdebstrap --quiet --variant="$variant" --format=directory ${packages:+--include="$packages"} \
-        --aptopt='Acquire::Check-Valid-Until "false"' \
+    debian_tree "$tree/root" "$suite" "$packages" \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
-        --dpkgopt='path-exclude=/usr/share/locale/*' \
-        "$suite" "$tree/root" "deb [signed-by=$CT_KEYRING] $(ct_debian_mirror) $suite main"
+        --dpkgopt='path-exclude=/usr/share/locale/*'
     [ -z "${CT_EXTRA:-}" ] || cp -a "$CT_EXTRA/." "$tree/root/"
     local changes=(--change "LABEL panelind.testbed=$key")
     for c; do changes+=(--change "$c"); done
@@ -97,7 +83,7 @@ ct_image_python() {
     ln -s /usr/bin/python3 "$extra/usr/local/bin/python3"
     ln -s /usr/bin/python3 "$extra/usr/local/bin/python"
     CT_EXTRA=$extra ct_import docker.io/library/python:3.11-slim bookworm \
-        ca-certificates,python3-minimal,libpython3-stdlib,python3-pip,python3-venv minbase 'CMD ["python3"]'
+        ca-certificates,python3-minimal,libpython3-stdlib,python3-pip,python3-venv 'CMD ["python3"]'
 }
 
 # The toolchain itself (3.3 GB) is not copied: the image only expects it where this machine has it, and ct_build mounts it
@@ -117,7 +103,7 @@ ct_image_swift() {
     git config --file "$extra/etc/gitconfig" --add safe.directory '*'
     CT_EXTRA=$extra ct_import docker.io/library/swift:6.3-bookworm bookworm \
         ca-certificates,binutils-gold,gcc,git,libc6-dev,libcurl4,libedit2,libncurses6,libpython3.11,libsqlite3-0,libstdc++-12-dev,libxml2,libz3-4,pkg-config,tzdata,zlib1g-dev \
-        minbase "ENV PATH=$(ct_toolchain)/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" 'CMD ["bash"]'
+        "ENV PATH=$(ct_toolchain)/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" 'CMD ["bash"]'
 }
 
 # Layers are kept as the build cache, unless asked otherwise. `--pull-never`: an image that ct_images did not make is an

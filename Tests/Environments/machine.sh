@@ -17,16 +17,7 @@ binaries=${PANELIND_BIN_DIR:-$ROOT/.build/release}
 [ -x "$binaries/panelind" ] && [ -x "$binaries/scripted-worker" ] || "$ROOT/scripts/build" release
 sd_prepare trixie # the root file system; nothing is booted in nspawn here
 
-kernel=$TESTBED_CACHE/vmlinuz-cloud
-if [ ! -e "$kernel" ]; then
-    say "fetching the kernel"
-    mkdir -p "$SD_WORK/kernel"
-    package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image/ {print $2; exit}')
-    (cd "$SD_WORK/kernel" && apt-get -q download "$package" >/dev/null 2>&1 && dpkg-deb --fsys-tarfile ./*.deb | tar -x ./boot)
-    cp "$SD_WORK"/kernel/boot/vmlinuz-* "$kernel.tmp"
-    mv "$kernel.tmp" "$kernel"
-fi
-
+kernel=$(debian_kernel)
 deb=${PANELIND_DEB:-$(BINARY="$binaries/panelind" "$ROOT/scripts/package" "$SD_WORK")}
 cp "$deb" "$SD_ROOT/panelind.deb"
 check "the package installs where systemd does not run" chroot "$SD_ROOT" dpkg -i /panelind.deb
