@@ -7,9 +7,10 @@
 # shellcheck disable=SC1091,SC2015,SC2016,SC2034
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
+. "$ENV_DIR/debian-lib.sh"
 . "$ENV_DIR/containers-lib.sh"
 
-need_packages curl jq python3 git util-linux
+need_packages curl jq python3 git util-linux procps iproute2
 ct_prepare
 work=$(mktemp -d)
 # An OOM kill leaves an empty file `oom` in the working directory of whoever started the container.
@@ -189,6 +190,12 @@ check "the request is under way" retry 5 in_flight
 stop
 wait "$slow" && ok "the request was answered" || bad "the request was lost: $(cat "$work/slow")"
 
+say "a port that is none"
+for given in '' 0 70000 http; do
+    said=$(podman run --rm --pull=never --no-healthcheck --network none --read-only --env PORT="$given" "$agent" 2>&1) && code=0 || code=$?
+    expect "PORT='$given': 78, with its name" '78 *PORT*' "$code $said"
+done
+
 say "secrets"
 printf '%s\n' "$canary" >"$work/panelin-api-key"
 chmod 644 "$work/panelin-api-key"
@@ -255,16 +262,37 @@ stop
 
 say "under gVisor (Cloud Run's first generation)"
 need_packages runsc
+# Debian's runsc knows neither hybrid cgroups nor networks of its own; without cgroups there is no limit of memory either.
+pod() { podman --runtime /usr/bin/runsc --runtime-flag platform=ptrace --runtime-flag network=host --runtime-flag ignore-cgroups "$@"; }
 name=gvisor-$$ port=$(free_port)
 defer "podman rm -f -t 0 $name >/dev/null 2>&1"
-# Debian's runsc knows neither hybrid cgroups nor networks of its own.
-podman --runtime /usr/bin/runsc --runtime-flag platform=ptrace --runtime-flag network=host --runtime-flag ignore-cgroups \
-    run --detach --pull=never --no-healthcheck --name "$name" --network host --security-opt no-new-privileges \
+pod run --detach --pull=never --no-healthcheck --name "$name" --network host --security-opt no-new-privileges \
     --cap-drop all --read-only --tmpfs /tmp --env PORT="$port" --env K_SERVICE=panelin-api \
-    --env K_REVISION=panelin-api-00042-abc --env PANELIND_SIDECAR_LISTEN="127.0.0.1:$(free_port)" "$agent" >/dev/null
+    --env K_REVISION=panelin-api-00042-abc --env PANELIND_SIDECAR_LISTEN="127.0.0.1:$(free_port)" \
+    --env AGENT_TESTING=1 --volume "$ROOT/Examples/agent/testing.py:/srv/agent/testing.py:ro" \
+    "${secret[@]}" --volume "$work/panelin-api-key:/secrets/panelin-api-key:ro" "$agent" >/dev/null
 inside() { "$@"; }
-check "/ready" ready
-expect "a quote" 2988.05 "$(quote)"
+check "/ready" retry 60 get /ready
+expect "the answer names the revision" panelin-api-00042-abc "$(get /ready | jq -r .revision)"
+expect "a quote with the key" 2988.05 "$(quote -H "X-API-Key: $canary")"
+inside python3 "$work/load.py" "$port" 6 >"$work/load" &
+load=$!
+sleep 1
+# The host does not see what runs in there; panelind says who the worker is.
+first=$(records | jq -s 'map(select(.event == "worker_started"))[0].pid')
+check "kill -9 of uvicorn under load" pod exec "$name" python -c "import os; os.kill($first, 9)"
+wait "$load"
+note "answers: $(cat "$work/load")"
+lost=$(tr ' ' '\n' <"$work/load" | awk -F: '$1 != 200 {n += $2} END {print n + 0}')
+check "at most the four requests under way were lost" test "$lost" -le 4
+check "nobody was refused" awk '/Refused/ {exit 1}' "$work/load"
+expect "the next worker serves" 2 "$(generation)"
+get '/slow?seconds=2' >"$work/slow" 2>&1 &
+slow=$!
+# Of the clients on $PORT only this one stays; the connections are the sandbox's, in this machine's network.
+check "a slow request is under way" retry 5 sh -c "ss -Htn state established 'sport = :$port' | grep -q ."
 stop
+wait "$slow" && ok "the request was answered" || bad "the request was lost: $(cat "$work/slow")"
+[[ $(records) != *"$canary"* ]] && ok "no record has the secret" || bad "the secret can be seen"
 
 finish

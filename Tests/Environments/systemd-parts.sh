@@ -144,6 +144,21 @@ part_start() {
         "$(sd_net curl -s -o /dev/null -w '%{http_code}' --noproxy '*' 'http://127.0.0.1:8080/env?WATCHDOG_USEC')"
     expect "nor is its notification socket" '404 or another' "$(case $(ask '/env?NOTIFY_SOCKET') in
         */systemd/notify*) echo systemd ;; *) echo '404 or another' ;; esac)"
+    expect "root asks it for its state" '*ready*' "$(sd_exec panelind status 2>&1 || true)"
+    local seen
+    seen=$(sd_exec sh -c 'systemctl status panelind.service; systemctl show panelind.service; journalctl --no-pager --all
+        panelind status --json; panelind why; panelind logs
+        tr "\0" "\n" <"/proc/$(systemctl show -P MainPID panelind.service)/environ"' 2>&1 || true)
+    [[ $seen == *CREDENTIALS_DIRECTORY=* ]] && ok "panelind's environment names where the secret is" || bad "there is no credential"
+    [[ $seen != *s3cret* ]] && ok "status, journal, control and environment do not have it" || bad "the secret can be seen"
+
+    # Only EXTEND_TIMEOUT_USEC can save this start: a first start has its startup deadline, whatever TimeoutStartSec= says.
+    configure "$(worker boot 5s)"
+    drop_in TimeoutStartSec=2s
+    tell restart
+    expect "a start that takes longer than TimeoutStartSec= succeeds within the startup deadline" 'active running' \
+        "$(unit ActiveState) $(unit SubState)"
+    drop_in
 }
 
 part_journal() {
@@ -154,6 +169,8 @@ part_journal() {
     tell restart
     retry 5 logged '.PANELIND_EVENT == "worker_ready"' || true
     check "an event can be filtered by" logged '.PANELIND_EVENT == "worker_ready" and .PANELIND_GENERATION == "1"'
+    expect "journalctl finds it by its fields" '*ready*' "$(sd_exec journalctl -q --no-pager -o cat --after-cursor="$CURSOR" \
+        PANELIND_EVENT=worker_ready PANELIND_GENERATION=1)"
     check "the worker's lines carry stream and generation" logged \
         '.MESSAGE == "as an error" and .PANELIND_STREAM == "stdout" and .PANELIND_GENERATION == "1"'
     check "prefixes become priorities" logged '.MESSAGE == "as an error" and .PRIORITY == "3"'
@@ -271,6 +288,21 @@ part_killed() {
     tell stop
     expect "after a stop the control group is empty" '' "$(unit ControlGroup | grep -v '^$' |
         while read -r g; do sd_exec cat "/sys/fs/cgroup$g/cgroup.procs" 2>/dev/null || true; done)"
+
+    # Without a next panelind that could sweep: what is left is systemd's to end, and its group is empty.
+    configure "$(worker setsid-child begin ignore TERM tag first-life end)"
+    drop_in Restart=no
+    tell start
+    local group
+    group=$(unit ControlGroup)
+    sd_exec kill -KILL "$(main_pid)"
+    retry 10 unit_is ActiveState failed || true
+    expect "kill -9 of panelind for good is a failure" 'failed signal' "$(unit ActiveState) $(unit Result)"
+    expect "that leaves nothing in the control group" '/?* none' \
+        "$group $(sd_exec sh -c "cat /sys/fs/cgroup$group/cgroup.procs 2>/dev/null | grep . || echo none")"
+    check "and no process" none_left first-life
+    sd_exec systemctl reset-failed panelind.service
+    drop_in
 }
 
 part_stop() {
@@ -322,6 +354,44 @@ part_never_ready() {
     expect "systemctl status has that reason too" '*; before: *exit 9*' "$(unit StatusText)"
     sd_exec systemctl reset-failed panelind.service
     drop_in
+}
+
+part_exits() {
+    say "exit codes"
+    # refused : a start that must fail, told as the unit's state, panelind's code and the number of restarts.
+    refused() {
+        quietly sd_exec systemctl start panelind.service && echo started
+        echo "$(unit ActiveState) $(unit ExecMainStatus) $(unit NRestarts)"
+        sd_exec systemctl reset-failed panelind.service
+    }
+    tell stop
+    configure '[/srv/agent/none]' 'serve: { mode: direct }'
+    expect "a command that does not exist is not tried again" 'failed 127 0' "$(refused)"
+    echo words >"$SD_ROOT/srv/agent/words"
+    configure '[/srv/agent/words]' 'serve: { mode: direct }'
+    expect "nor one that cannot be executed" 'failed 126 0' "$(refused)"
+    configure '[/srv/agent/worker' '  no'
+    expect "nor a configuration that cannot be read" 'failed 78 0' "$(refused)"
+    drop_in ExecStart= 'ExecStart=/usr/bin/panelind run --nonsense'
+    expect "nor a wrong usage" 'failed 64 0' "$(refused)"
+
+    configure '[/srv/agent/worker, exit, "9"]' 'serve: { mode: direct }' 'restart: { limit: 0 }'
+    drop_in RestartSec=100ms
+    sd_exec systemctl start --no-block panelind.service
+    check "giving up (70) is tried again, and again" retry 20 unit_is NRestarts '[3-9]*'
+    quietly sd_exec systemctl stop panelind.service || true
+
+    # Once ready the unit stays active while panelind brings the next worker, and says so.
+    configure "$(worker)" 'restart: { delay: 3s, jitter: 0 }'
+    drop_in
+    sd_exec systemctl reset-failed panelind.service 2>/dev/null || true
+    tell start
+    sd_exec kill -SEGV "$(ask /pid)"
+    check "after a crash the status says what happened" retry 5 unit_is StatusText '*SIG*'
+    note "status: $(unit StatusText)"
+    expect "the unit stays active" 'active 0' "$(unit ActiveState) $(unit NRestarts)"
+    check "and the next worker serves" retry 10 ready_as 2
+    tell stop
 }
 
 part_sockets() {

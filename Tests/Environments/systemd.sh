@@ -30,7 +30,7 @@ sd_boot
 version=$(sd_exec systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
 
 shift || true
-[ $# -gt 0 ] || set -- unconfigured start journal reload harmless watchdogs killed stop never_ready sockets instances upgrade
+[ $# -gt 0 ] || set -- unconfigured start journal reload harmless watchdogs killed stop never_ready exits sockets instances upgrade
 part_install
 for part; do "part_$part"; done
 [ -z "${PANELIND_TEST_KEEP:-}" ] || { note "inside: nsenter --all --target $SD_LEADER bash"; read -r _; }
