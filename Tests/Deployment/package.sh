@@ -4,6 +4,7 @@
 # make install puts below a prefix. Read scripts/package and scripts/install first.
 #
 #   PANELIND_BIN_DIR   the build, if not .build/release
+# shellcheck disable=SC1091,SC2015,SC2016,SC2034
 set -euo pipefail
 . "$(dirname "$0")/../Environments/lib.sh"
 need_packages binutils dpkg-dev lintian mandoc man-db python3 bash-completion zsh fish

@@ -2,6 +2,7 @@
 # units.sh
 # The units as files: systemd-analyze has nothing to say of them, their exposure is at most 2.0, and the instances' unit
 # says what the plain one says. No running systemd is needed. Read etc/systemd/panelind.service first.
+# shellcheck disable=SC1091,SC2015,SC2016,SC2034,SC2153
 set -euo pipefail
 . "$(dirname "$0")/../Environments/lib.sh"
 command -v systemd-analyze >/dev/null || need_packages systemd

@@ -2,6 +2,7 @@
 # machine-guest.sh
 # Runs inside the machine that machine.sh boots; every line that begins with "guest:" is read outside.
 # Nothing is here but Debian's base system: no curl, no jq.
+# shellcheck disable=SC2053  # the second is a pattern
 is() { if [[ $3 == $2 ]]; then echo "guest: ok $1"; else echo "guest: FAIL $1: wanted '$2', got '$3'"; fi; }
 unit() { systemctl show -P "$1" panelind.service; }
 journal() { journalctl -u panelind.service -o json --no-pager; }

@@ -6,6 +6,7 @@
 #
 #   sudo Tests/Environments/machine.sh [SECONDS]     time limit of the guest, 240
 #   PANELIND_BIN_DIR   the build, if not .build/release      PANELIND_DEB   the package, if it is made already
+# shellcheck disable=SC1091,SC2015,SC2016,SC2034
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 . "$ENV_DIR/debian-lib.sh"

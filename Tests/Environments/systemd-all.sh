@@ -4,6 +4,7 @@
 # Read systemd.sh and machine.sh for what they show.
 #
 #   sudo Tests/Environments/systemd-all.sh     PANELIND_BIN_DIR: the build, if not .build/release
+# shellcheck disable=SC1091,SC2015,SC2016,SC2034
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 

@@ -1,6 +1,6 @@
 # systemd-parts.sh
 # What systemd.sh shows, a function for each sentence. $suite, $mode and $version are set, the system is booted.
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2015,SC2016,SC2154
 
 # MARK: words
 

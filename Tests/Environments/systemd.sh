@@ -6,6 +6,7 @@
 #   sudo Tests/Environments/systemd.sh [trixie|bookworm [PART]...]     systemd 257 or 252; PART as in systemd-parts.sh
 #   PANELIND_BIN_DIR   the build, if not .build/release      PANELIND_DEB   the package, if it is made already
 #   PANELIND_TEST_MODE front (default) or socket             PANELIND_TEST_KEEP=1 waits at the end, for a look inside
+# shellcheck disable=SC1091,SC2015,SC2016,SC2034
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 . "$ENV_DIR/debian-lib.sh"
