@@ -15,9 +15,8 @@ JOBS ?= 4
 # make install DESTDIR=… PREFIX=/usr/local, make deb MAINTAINER='NAME <MAIL>': the scripts read them.
 export DESTDIR PREFIX MAINTAINER
 
-.PHONY: install deb sbom sbom-test systemd-test deployment reference help setup build run test unit end-to-end agent-test simulate \
-        seeds nightly mutants fuzz \
-        check bench format lint clean
+# Every target is a name, none a file.
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,6 +62,10 @@ sbom-test: build
 
 systemd-test: build  ## install the package under real systemd 257 and 252, and in a whole machine (root)
 	@Tests/Environments/systemd-all.sh
+
+containers:  ## build the image from a clean clone, and run it as Cloud Run does (root)
+	@Tests/Environments/container.sh
+
 deployment: build  ## judge image, build, service, alerts and scripts; needs no cloud
 	@Tests/Deployment/validators/check_all.sh
 	@.venv/deployment/bin/python -m pytest -q -n 2 Tests/Deployment $(ARGS)

@@ -115,6 +115,18 @@ def test_a_first_deployment_works_and_is_tested_all_the_same(project, build):
     assert project.refused() == []
 
 
+def test_a_second_deployment_takes_over_from_the_first(project, build):
+    project.change(answers=[REVISION])
+    deploy(project, build)
+    again = {**MANUAL, "BUILD_ID": "99999999-5e6f-7a8b-9c0d-1e2f3a4b5c6d"}
+    project.change(answers=["panelin-api-b99999999"])
+    name, done = deploy(project, build, again)
+    assert (name, done.returncode) == ("promote", 0), done.stderr
+    assert serving(project) == {"panelin-api-b99999999": 100}
+    first, second = project.gcloud("run deploy")
+    assert "--no-traffic" not in first and "--no-traffic" in second
+
+
 @pytest.mark.parametrize("answer", [None, OLD], ids=["silent", "another revision"])
 def test_a_revision_that_does_not_become_ready_fails_the_build_and_gets_no_traffic(living, build, answer):
     living.change(answers=[answer])

@@ -111,6 +111,23 @@ def test_invoke_as_a_service_account_asks_for_the_audience_of_the_service(projec
     assert "--audiences=https://panelin-api-x1-uc.a.run.app" in asked
 
 
+@pytest.mark.parametrize("step", ["services describe", "print-identity-token"])
+def test_invoke_without_address_or_token_calls_nobody(project, step):
+    history(project, ["a"], ("a", {"percent": 100}))
+    project.change(answers=["a"], fail=[step])
+    done = project.run(INVOKE, "my-project", "/ready")
+    assert done.returncode != 0 and "made to fail" in done.stderr
+    assert all(call["tool"] == "gcloud" for call in project.calls)
+    assert TOKEN not in done.stdout + done.stderr
+
+
+def test_invoke_fails_where_the_service_does(project):
+    history(project, ["a"], ("a", {"percent": 100}))
+    project.change(answers=["a"], broken=["/quotes"])
+    done = project.run(INVOKE, "my-project", "/quotes")
+    assert done.returncode != 0 and "500" in done.stdout
+
+
 @pytest.mark.parametrize("script", ["setup.sh", "rollback.sh", "invoke.sh"])
 def test_a_script_says_how_it_is_used(project, script):
     shown = project.run(ROOT / "etc/cloudrun" / script, "--help")

@@ -134,3 +134,34 @@ def test_monitoring_is_made_once_and_brought_up_to_date_later(project):
     assert project.gcloud(" create ") == ["beta services identity create"] * 0
     assert len(project.gcloud("policies update", "--set-notification-channels")) == len(alerts)
     assert project.refused() == []
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "logging metrics create", "policies create", "dashboards create", "services identity create",
+        "services add-iam-policy-binding", "uptime create",
+    ],
+)
+def test_monitoring_that_fails_half_way_says_so_and_a_later_run_goes_on(project, step):
+    deployed(project)
+    project.change(fail=[step])
+    done = project.run(MONITORING, "my-project")
+    assert done.returncode != 0 and "made to fail" in done.stderr
+    assert "== done" not in done.stdout
+    # The stand-in refuses to make what is there already.
+    again = project.run(MONITORING, "my-project")
+    assert again.returncode == 0, again.stderr
+    made = project.state["things"]
+    for kind, folder in (("alpha monitoring policies", "alerts"), ("logging metrics", "metrics")):
+        for file in (ROOT / "etc/monitoring" / folder).iterdir():
+            assert any(thing.startswith(kind) and thing.endswith(file.stem) for thing in made), file
+    for kind in ("monitoring dashboards", "monitoring uptime"):
+        assert any(thing.startswith(kind) for thing in made), kind
+
+
+def test_monitoring_before_the_first_deployment_says_that_there_is_no_service(project):
+    done = project.run(MONITORING, "my-project")
+    assert done.returncode != 0 and "Cannot find service" in done.stderr
+    deployed(project)
+    assert project.run(MONITORING, "my-project").returncode == 0

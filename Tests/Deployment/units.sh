@@ -32,6 +32,22 @@ done
 
 # said FILE : what the unit says, without comments and blank lines.
 said() { grep -v -e '^#' -e '^$' "$1"; }
+# has UNIT KEY VALUE : the unit says just this.
+has() { expect "$1: $2=$3" "$2=$3" "$(said "$ROOT/etc/systemd/$1" | grep "^$2=")"; }
+has panelind.service Type notify
+has panelind.service Restart on-failure
+has panelind.service StartLimitIntervalSec 0
+has panelind.service RestartPreventExitStatus '64 78 126 127'
+has panelind.service KillMode mixed
+has panelind.service Delegate yes
+has panelind.service DynamicUser yes
+check "panelind.service: RestartSec= and WatchdogSec=" grep -c '^RestartSec=[0-9]\|^WatchdogSec=[0-9]' "$ROOT/etc/systemd/panelind.service"
+budget=$(sed -n 's/^| `stop.budget` |[^|]*| `\([0-9]*\)s`.*/\1/p' "$ROOT/docs/settings.md")
+stop=$(said "$ROOT/etc/systemd/panelind.service" | sed -n 's/^TimeoutStopSec=\([0-9]*\)s$/\1/p')
+check "panelind.service: TimeoutStopSec=${stop}s is more than the budget of ${budget}s" test "${stop:-0}" -gt "${budget:-1000}"
+expect "notify-reload is a drop-in for systemd 253 and later" 'Type=notify-reload' \
+    "$(said "$ROOT/etc/systemd/panelind.service.d/notify-reload.conf" | grep '^Type=')"
+
 plain=$(said "$ROOT/etc/systemd/panelind.service" | sed -e 's/supervisor of one HTTP worker/supervisor of the worker %i/' \
     -e 's|/etc/panelind/panelind.yaml|/etc/panelind/%i.yaml|' -e 's/^\(RuntimeDirectory\|User\)=panelind$/&-%i/')
 expect "panelind@.service says the same" same "$(diff <(echo "$plain") <(said "$ROOT/etc/systemd/panelind@.service") && echo same)"

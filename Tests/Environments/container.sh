@@ -44,6 +44,8 @@ ct_images swift python
 clone
 build panelind --target panelind
 build panelin-api --build-arg REVISION=0123abcd
+# Layers of earlier sources; today's are kept, as the cache of the next build.
+podman image prune --force --filter until=24h >/dev/null || true
 if [ "${1:-}" = build ]; then finish; exit; fi
 
 agent=localhost/panelin-api:test
@@ -139,6 +141,10 @@ expect "it is panelind" panelind "$(cat "/proc/$pid/comm")"
 expect "no root" 65532 "$(awk '/^Uid/ {print $2}' "/proc/$pid/status")"
 expect "no new privileges" 1 "$(awk '/^NoNewPrivs/ {print $2}' "/proc/$pid/status")"
 expect "no capabilities" 0000000000000000 "$(awk '/^CapBnd/ {print $2}' "/proc/$pid/status")"
+within() { podman exec "$name" sh -c "$1" 2>/dev/null || true; }
+expect "512 MiB" 536870912 "$(within 'cat /sys/fs/cgroup/memory.max || cat /sys/fs/cgroup/memory/memory.limit_in_bytes')"
+expect "one CPU" '100000 100000' "$(within 'cat /sys/fs/cgroup/cpu.max || (cd /sys/fs/cgroup/cpu && paste -d" " cpu.cfs_quota_us cpu.cfs_period_us)')"
+expect "nothing can be written beside /tmp" read-only "$(within 'touch /srv/agent/x && echo written || echo read-only')"
 check "the health check of the image" podman exec "$name" /usr/local/bin/panelind probe http://127.0.0.1:8081/ready
 
 say "kill -9 of uvicorn under load"
