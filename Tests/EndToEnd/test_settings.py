@@ -254,9 +254,9 @@ def test_secrets_are_not_shown_by_check(run, tmp_path):
         assert "canary-7" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("port", ["abc", "", "0", "65536", "-1", "80 ", "8080x", "０８"])
+@pytest.mark.parametrize("port", ["abc", "0", "65536", "-1", "80 ", "8080x", "０８"])
 def test_a_bad_port(run, port):
-    """PORT unset is 8080 in socket mode; garbage is an error that names it."""
+    """PORT unset or empty is 8080 in socket mode; garbage is an error that names it."""
     done = run(
         "run", *QUIET, "--set", "serve.mode=socket", "--", "true", environment={"PORT": port})
     assert done.returncode == 78, done
