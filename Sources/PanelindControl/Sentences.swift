@@ -113,7 +113,8 @@ extension Moment {
                 decision: "panelind stops it, to replace it", setting: rule.setting)
         case .watchdogMissed(let interval):
             Sentence(
-                what: "worker \(name) sent no WATCHDOG=1 for \(Times.span(interval))",
+                what: "worker \(name) "
+                    + (interval.map { "sent no WATCHDOG=1 for \(Times.span($0))" } ?? "said WATCHDOG=trigger"),
                 decision: "panelind stops it, to replace it", setting: rule.setting)
         case .startupDeadlinePassed(let deadline, let last):
             Sentence(

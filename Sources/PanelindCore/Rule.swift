@@ -22,7 +22,7 @@ public enum Rule: Hashable, Sendable {
     case becameReady
     case readinessFailed(String)
     case livenessFailed(String, Int)
-    case watchdogMissed(Duration)
+    case watchdogMissed(Duration?)
     case startupDeadlinePassed(Duration, String?)
     case leaderGone
     case delayOver(Duration)
@@ -79,7 +79,8 @@ public enum Rule: Hashable, Sendable {
             case .becameReady: "the worker is ready"
             case .readinessFailed(let why): "the readiness probe fails: \(why)"
             case .livenessFailed(let why, let times): "the liveness probe failed \(times) times: \(why)"
-            case .watchdogMissed(let interval): "no WATCHDOG=1 came for \(interval.text)"
+            case .watchdogMissed(let interval?): "no WATCHDOG=1 came for \(interval.text)"
+            case .watchdogMissed(nil): "it said WATCHDOG=trigger"
             case .startupDeadlinePassed(let deadline, let last):
                 "it was not ready within \(deadline.text)" + (last.map { ": \($0)" } ?? "")
             case .leaderGone: "the worker's first process is gone"

@@ -34,8 +34,8 @@ extension Worker {
             case .watchdog:
                 if watchdogAt != nil, let interval = settings.worker.watchdog { watchdogAt = now + interval }
             case .watchdogTrigger:
-                guard let interval = settings.worker.watchdog else { return }
-                out.because(.watchdogMissed(interval))
+                // Also where no watchdog is set (sd_notify(3)): the worker knows that something is wrong with it.
+                out.because(.watchdogMissed(nil))
                 leave(.failed(.watchdog), end: nil, at: now, &out)
                 return
             case .extendTimeout(let duration):
@@ -77,13 +77,14 @@ extension Worker {
             leave(.failed(.watchdog), end: nil, at: now, &out)
             return
         }
+        // Before the deadline is looked at: who is ready at that very instant is in time.
+        settleReadiness(at: now, &out)
         if case .starting = life, startupUntil <= now {
             let last = [startup, readiness, implied].compactMap { $0?.lastReason }.first
             out.because(.startupDeadlinePassed(settings.worker.startupDeadline, last))
             leave(.failed(.startupDeadline), end: nil, at: now, &out)
             return
         }
-        settleReadiness(at: now, &out)
         askWhatIsDue(at: now, &out)
     }
 
