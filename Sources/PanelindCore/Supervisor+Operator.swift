@@ -76,6 +76,7 @@ extension Supervisor {
         out.because(.stopRequested(by: who))
         // Before STOPPING=1: the reload's READY=1 behind it would take it back.
         if let generation = reloading { finishReload(generation, failure: "panelind stops", &out) }
+        callOffNextReload("panelind stops", &out)
         out.actions.append(.notify(.stopping))
         out.actions.append(.notify(.extendTimeout(settings.stop.budget)))
         for generation in generations { change(generation) { $0.leave(.stop, end: budgetEnd, at: now, &out) } }
@@ -96,6 +97,7 @@ extension Supervisor {
         pause = .none
         nextIsUnplanned = false
         sequel = .replace
+        callOffNextReload("a restart was asked for", &out)
         if let worker = other, role == .successor {
             finishReload(worker.generation, failure: "a restart was asked for", &out)
             change(worker.generation) { $0.leave(.discarded, end: nil, at: now, &out) }
@@ -103,18 +105,27 @@ extension Supervisor {
         if let worker = current { change(worker.generation) { $0.leave(.restart, end: nil, at: now, &out) } }
     }
 
-    /// Replaces the worker: beside the old one where both can serve, else after it.
+    /// Replaces the worker. Where the predecessor of the last reload still leaves, this one begins when it is gone.
     private mutating func reload(_ new: SupervisorSettings, at now: Instant, _ out: inout Decisions) {
         guard intent == .run else { return }
         out.because(.reloadRequested)
-        let generation = newest.next
-        guard reloading == nil, other == nil else {
+        guard reloading == nil, nextReload == nil else {
             let why = "another reload is under way"
-            out.report(.reloadEnd(generation, failure: why))
+            out.report(.reloadEnd(newest.next, failure: why))
             return refuseReload(why, &out)
         }
-        out.report(.reloadBegin(generation))
         out.actions.append(.notify(.reloading))
+        guard !hasOther else {
+            nextReload = new
+            return
+        }
+        beginReload(new, at: now, &out)
+    }
+
+    /// The slot beside the current worker is free: the next one starts beside the old where both can serve, else after.
+    mutating func beginReload(_ new: SupervisorSettings, at now: Instant, _ out: inout Decisions) {
+        let generation = newest.next
+        out.report(.reloadBegin(generation))
         reloading = generation
         if let worker = current, worker.isReady || worker.life == .unready, new.overlaps, settings.overlaps {
             role = .successor
@@ -127,6 +138,15 @@ extension Supervisor {
         nextIsUnplanned = false
         sequel = .replace
         if let worker = current { change(worker.generation) { $0.leave(.restart, end: nil, at: now, &out) } }
+    }
+
+    /// Something else was asked for, or decided, before it could begin.
+    mutating func callOffNextReload(_ why: String, _ out: inout Decisions) {
+        guard nextReload != nil else { return }
+        nextReload = nil
+        trouble = "the reload failed: \(why)"
+        out.report(.reloadEnd(newest.next, failure: why))
+        if toldReady { out.actions.append(.notify(.ready)) }
     }
 
     /// `systemctl reload` waits for READY=1 behind a RELOADING=1 of its own (systemd.service(5), notify-reload).

@@ -56,6 +56,9 @@ extension Supervisor {
             reportExit(worker.generation, ending, restartIn: nil, &out)
         }
         other = nil
+        guard let new = nextReload, intent == .run else { return }
+        nextReload = nil
+        beginReload(new, at: now, &out)
     }
 
     /// The newer worker is ready: it takes over, the older one drains and leaves.
@@ -178,6 +181,7 @@ extension Supervisor {
     /// The policy's own end: no worker follows.
     private mutating func leave(code: Int32, at now: Instant, _ out: inout Decisions) {
         intent = .leave(code: code, by: nil)
+        callOffNextReload("panelind ends", &out)
         let budgetEnd = now + settings.stop.budget
         if let worker = other {
             change(worker.generation) { $0.leave(.discarded, end: budgetEnd, at: now, &out) }

@@ -69,6 +69,8 @@ public struct Supervisor: Sendable {
     var judged = Generation(0)
     /// The worker that a reload waits for.
     var reloading: Generation?
+    /// A reload that waits for the predecessor of the last one to be gone.
+    var nextReload: SupervisorSettings?
     var toldReady = false
     /// What the last STATUS= was about.
     var told: Telling?

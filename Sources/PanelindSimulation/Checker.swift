@@ -142,8 +142,9 @@ public final class Checker {
             stopBudget = settings.stop.budget
             beginDrain(at: step.at)
         case .operator(.reload(let new)):
-            offered = new
             configurations[new.revision] = new
+            let isRefused = step.actions.contains { if case .report(.reloadEnd(_, .some)) = $0 { true } else { false } }
+            if !isRefused { offered = new }
         case .operator, .front, .time, .flushed, .serviceBusy: break
         }
     }

@@ -56,7 +56,7 @@ MUTANTS = [
     ("actions go before what clients are told", "Supervisor+Workers.swift",
      "out.actions.insert(contentsOf: first, at: 0)", "out.actions.append(contentsOf: first)"),
     ("a reload begins while the predecessor still leaves", "Supervisor+Operator.swift",
-     "guard reloading == nil, other == nil else {", "guard reloading == nil else {"),
+     "guard !hasOther else {", "guard !hasOther || role == .predecessor else {"),
     ("requests wait for a backoff longer than the hold", "Supervisor+Workers.swift",
      "until - now > settings.hold {", "until - now > settings.hold * 2 {"),
     ("requests are refused while a worker starts", "Supervisor+Workers.swift",

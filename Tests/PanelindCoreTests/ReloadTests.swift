@@ -149,14 +149,52 @@ struct ReloadTests {
         #expect(notices == [.notify(.ready), .notify(.stopping)])
     }
 
-    @Test("a second reload is refused, and the first goes on", arguments: [Setup.trial, .predecessor])
-    func second(setup: Setup) {
-        var machine = setup.machine
+    @Test("a second reload is refused, and the first goes on")
+    func second() {
+        var machine = Setup.trial.machine
         let state = machine.state
         machine.send(.reload(machine.supervisor.settings))
         #expect(Self.ends(machine).last == "another reload is under way")
         #expect(machine.state == state)
         #expect(machine.supervisor.newest == Self.g2)
+    }
+
+    /// The last reload is over and its predecessor still leaves; another reload was asked for.
+    private static var waiting: Machine {
+        var machine = Setup.predecessor.machine
+        var new = machine.supervisor.settings
+        new.revision = 7
+        machine.send(.reload(new))
+        return machine
+    }
+
+    @Test("a reload behind a reload begins when the predecessor of the first is gone")
+    func behind() {
+        var machine = Self.waiting
+        #expect(machine.supervisor.newest == Self.g2)
+        #expect(machine.state == .ready)
+        machine.send(.reload(machine.supervisor.settings))
+        #expect(Self.ends(machine).last == "another reload is under way")
+        machine.send(.exited(.code(0), ResourceUse(), oom: false), of: Self.g1)
+        machine.send(.swept(left: [], killed: []), of: Self.g1)
+        #expect(machine.supervisor.newest == Self.g3)
+        #expect(machine.supervisor.other?.settings.revision == 7)
+        #expect(machine.state == .ready)
+    }
+
+    @Test("a stop and a restart call a reload off that has not begun")
+    func calledOff() {
+        for (wish, why) in [
+            (OperatorEvent.stop(by: "SIGTERM"), "panelind stops"), (.restart, "a restart was asked for"),
+        ] {
+            var machine = Self.waiting
+            machine.send(wish)
+            #expect(Self.ends(machine).last == why)
+            machine.send(.exited(.code(0), ResourceUse(), oom: false), of: Self.g1)
+            machine.send(.swept(left: [], killed: []), of: Self.g1)
+            #expect(machine.supervisor.other == nil)
+            #expect(machine.supervisor.newest == Self.g2)
+        }
     }
 
     @Test("without overlap the old one stops first while requests wait, and the new settings hold")

@@ -118,7 +118,7 @@ extension StateTable {
         killNow           -> stopping: route refuse stopping 1s, tell stopping, extend 9s, g2 abandon liveness 1, cut
                           g2, g2 sweep KILL, cut g1, g1 sweep KILL
         restart           -> starting: route hold, g2 abandon liveness 1, g2 TERM to group
-        reload            tell reloading, tell ready
+        reload            tell reloading
         reloadRefused     tell reloading, tell ready
         pass              g2 USR1 to leader
         suspend           g2 STOP to group, g1 STOP to group, suspend self
