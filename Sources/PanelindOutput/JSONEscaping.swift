@@ -14,21 +14,22 @@ typealias Chunk = (UInt64, UInt64)
 /// Word arithmetic: comparisons of Swift's SIMD types are loops here, even optimised. A borrow can only mark bytes
 /// behind one that is marked rightly, so the first mark is exact (little-endian).
 @inline(__always)
-func firstSpecial(_ chunk: Chunk) -> Int {
-    let a = specials(chunk.0)
-    let b = specials(chunk.1)
+func firstSpecial(_ chunk: Chunk, withDelete: Bool = false) -> Int {
+    let a = specials(chunk.0, withDelete)
+    let b = specials(chunk.1, withDelete)
     if a | b == 0 { return 16 }
     return a != 0 ? a.trailingZeroBitCount >> 3 : 8 + b.trailingZeroBitCount >> 3
 }
 
-/// Marks the top bit of bytes below a space, above ASCII, `"` and `\`.
+/// Marks the top bit of bytes below a space, above ASCII, `"` and `\`; of DEL, which JSON allows, where it is wanted.
 @inline(__always)
-private func specials(_ w: UInt64) -> UInt64 {
+private func specials(_ w: UInt64, _ withDelete: Bool) -> UInt64 {
     let ones: UInt64 = 0x0101_0101_0101_0101
     let control = w &- 0x2020_2020_2020_2020
     let quote = (w ^ 0x2222_2222_2222_2222) &- ones
     let backslash = (w ^ 0x5C5C_5C5C_5C5C_5C5C) &- ones
-    return (w | control | quote | backslash) & 0x8080_8080_8080_8080
+    let delete = withDelete ? (w ^ 0x7F7F_7F7F_7F7F_7F7F) &- ones : 0
+    return (w | control | quote | backslash | delete) & 0x8080_8080_8080_8080
 }
 
 /// Sixteen bytes from `p`.

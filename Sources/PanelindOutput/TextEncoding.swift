@@ -20,7 +20,7 @@ func encodeText(_ from: Bytes, _ count: Int, toTerminal: Bool, to: MutableBytes)
         while end - s >= 16 {
             let chunk = loadChunk(s)
             storeChunk(chunk, d)
-            let clean = firstSpecial(chunk)
+            let clean = firstSpecial(chunk, withDelete: true)
             s += clean
             d += clean
             if clean < 16 { break }

@@ -201,6 +201,7 @@ struct BytesTests {
             #expect(text("a\u{9B}31mb\u{85}c\u{A0}d\re", toTerminal: toTerminal) == "a\\x9b31mb\\x85c\u{A0}d\\x0de")
         }
         #expect(text("\u{1B}[38:5:1mx", toTerminal: true) == "\u{1B}[38:5:1mx\u{1B}[0m")
+        #expect(text("sixteen bytes at once\u{7F} and more", toTerminal: true) == "sixteen bytes at once\\x7f and more")
     }
 
     @Test("the ring keeps exactly the newest lines that fit, in order")
