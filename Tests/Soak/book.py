@@ -109,6 +109,7 @@ class Log(threading.Thread):
         self.announced = 0
         self.broken = []
         self.tail = collections.deque(maxlen=60)
+        self.reloads = collections.deque(maxlen=20)
 
     def run(self):
         for text in self.file:
@@ -124,7 +125,10 @@ class Log(threading.Thread):
             else:
                 self.tail.append(text)
                 if found := self.event.search(text):
-                    self.events[found[1].decode()] += 1
+                    name = found[1].decode()
+                    self.events[name] += 1
+                    if name.startswith(("reload", "config", "clock")):
+                        self.reloads.append(text[:600])
 
     def account(self, records):
         """Over all generations: (surely written, read back, missing, more than was written)."""
@@ -144,6 +148,11 @@ class Samples:
 
     def __init__(self):
         self.rows = []
+        self.cold = 0
+
+    def warm(self):
+        """What was taken until now is not compared."""
+        self.cold = self.cold or len(self.rows)
 
     def take(self, pid):
         page = os.sysconf("SC_PAGE_SIZE")
@@ -153,7 +162,7 @@ class Samples:
 
     def tenths(self, column):
         """Medians of the first and the last tenth."""
-        values = [row[column] for row in self.rows]
+        values = [row[column] for row in self.rows[self.cold :]] or [0]
         size = max(1, len(values) // 10)
         return statistics.median(values[:size]), statistics.median(values[-size:])
 

@@ -28,7 +28,9 @@ class Chaos:
         "escape_and_kill": 3, "escape_and_reload": 2, "freeze": 3, "freeze_both": 2, "stall_log": 2, "control_clients": 2,
     }
 
-    def __init__(self, daemon, traffic, book, log, records, seed):
+    def __init__(self, daemon, traffic, book, log, records, seed, acts=None):
+        self.only = acts
+        self.story = []
         self.daemon, self.traffic, self.book, self.log, self.records = daemon, traffic, book, log, records
         self.random = random.Random(seed)
         self.done, self.wrong = {}, []
@@ -36,16 +38,23 @@ class Chaos:
         self.frozen = False
         self.socket = daemon.directory / "c.sock"
         self.over = asyncio.Event()
+        #: every act was done once: what memory they take has been taken
+        self.warm = asyncio.Event()
 
     def schedule(self):
         """Endless: every act once in a random order, so that the first minutes have all, then by weight."""
-        names = list(self.acts)
-        self.random.shuffle(names)
+        names = list(self.only or self.acts)
+        if not self.only:
+            self.random.shuffle(names)
         yield from names
+        self.warm.set()
+        while self.only:
+            yield from names
         while True:
             yield self.random.choices(list(self.acts), list(self.acts.values()))[0]
 
     async def run(self, until):
+        self.begin = time.monotonic()
         for name in self.schedule():
             pause = self.random.uniform(0.3, 2.5)
             if self.over.is_set() or time.monotonic() + pause > until():
@@ -54,6 +63,7 @@ class Chaos:
             if self.over.is_set():
                 return
             at = time.monotonic()
+            self.story.append(f"{name} at {at - self.begin:.1f} s")
             try:
                 await getattr(self, name)()
                 await self.settle(name)
@@ -69,7 +79,7 @@ class Chaos:
 
     def say(self, act, what):
         self.wrong.append(f"{act}: {what}")
-        print(f"  ! {act}: {what}", flush=True)
+        print(f"  ! {act}: {what[:500]}; lately: {', '.join(self.story[-4:])}", flush=True)
 
     # -- looking
 
@@ -96,7 +106,8 @@ class Chaos:
             if status["state"] == "ready" and status["pid"] and status["pid"] != but:
                 return status
             await asyncio.sleep(0.05)
-        raise TimeoutError(f"not ready within {within} s: {status}")
+        short = {key: status[key] for key in ("state", "reason", "generation", "pid", "held")}
+        raise TimeoutError(f"not ready{f' with another worker than {but}' if but else ''} within {within} s: {short}")
 
     def leaders(self):
         return [one.pid for one in children(self.daemon.pid) if "uvicorn" in one.command and one.state not in "ZX"]
