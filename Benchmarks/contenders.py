@@ -1,8 +1,8 @@
-"""Adapters: how each contender is started around a given worker command.
+"""contenders.py: how each supervisor and each relay of output is started around a given worker command.
 
-An adapter writes its configuration into `job.dir` and returns a `Launch`.  `kinds` says which
-benchmarks it enters; `floor` is the smallest restart delay the contender permits, as configured.
-Programs are looked up in $PATH, so put locally built peers there; absent ones are skipped.
+An adapter writes its configuration into `job.dir` and returns a `Launch`.  `kinds` says which benchmarks it enters;
+`floor` is the smallest restart delay the contender permits, as configured.  Programs are looked up in $PATH, so put
+locally built peers there; absent ones are skipped.  Read harness.py before; proxies.py has the fronts.
 """
 import json
 import shlex
@@ -50,10 +50,11 @@ class Contender:
     launch: Callable[[Job], Launch]
     floor: str = "-"
     health: str = "/health"
+    slow: bool = False              # starts so slowly that only every third round has it
 
 
 ALL: dict[str, Contender] = {}
-SUPERVISOR = "start footprint restart crash shutdown churn "
+SUPERVISOR = "start footprint restart crash stop churn "
 
 
 def adapter(name: str, kinds: str, needs: str = "", **more):
@@ -71,12 +72,12 @@ def free_port() -> int:
 
 adapter("direct", "start", needs="env")(lambda job: Launch(job.argv))
 for init in (["tini", "-s", "--"], ["dumb-init"], ["catatonit", "--"]):
-    adapter(init[0], "start footprint shutdown")(lambda job, init=init: Launch(init + job.argv))
+    adapter(init[0], "start footprint stop")(lambda job, init=init: Launch(init + job.argv))
 
 
-@adapter("panelind", floor="0 ms", health="/ready", kinds="start footprint restart ready health "
-         "proxy crash sockets front log shutdown churn")
-def panelind(job, log_format="json"):
+@adapter("panelind", floor="0 ms", health="/ready", kinds="start footprint restart ready health proxy crash sockets front "
+         "answers log flood stop churn grow-requests grow-connections grow-logs grow-restarts")
+def panelind(job, log_format="json", notify=False, everything=False):
     """Direct mode, unless a port to listen on (front) or a listener to pass on (socket) is given."""
     argv, probe = list(job.argv), {}
     serve = {"mode": "direct"}
@@ -84,27 +85,38 @@ def panelind(job, log_format="json"):
         serve = {"mode": "socket", "listen": f"127.0.0.1:{job.listener.getsockname()[1]}"}
         job.listener.close()
         argv = [arg.replace("fd:3", "fd:{fd}") for arg in argv]
-    elif job.port and job.worker_port and not job.checks:
-        serve = {"mode": "front", "listen": f"127.0.0.1:{job.port}",
-                 "upstream": f"127.0.0.1:{job.worker_port}", "bodyLimit": "none"}
+    elif everything or job.port and job.worker_port and not job.checks:
+        serve = {"mode": "front", "listen": f"127.0.0.1:{job.port or free_port()}", "bodyLimit": "none"}
+        if str(job.worker_port) in argv:  # the worker serves: panelind tells it where
+            argv = ["{port}" if arg == str(job.worker_port) else arg for arg in argv]
+        else:
+            serve["upstream"] = f"127.0.0.1:{job.worker_port or 1}"
     elif job.checks:
         probe = {"readiness": {"tcp": f"127.0.0.1:{job.worker_port}", "period": "10ms"}}
+    if notify:
+        argv.append("notify")
+    if everything:                  # a probe that asks again would wake it
+        probe = {"readiness": {"notify": True}}
     sidecar = f"127.0.0.1:{job.port}" if job.port and serve["mode"] == "direct" else "none"
     settings = {
+        "platform": "local",
         "worker": {"command": argv}, "serve": serve, "probe": probe,
-        "sidecar": {"listen": sidecar}, "control": {"path": "none"},
+        "sidecar": {"listen": f"127.0.0.1:{free_port()}" if everything else sidecar},
+        "control": {"path": str(job.dir / "control.sock") if everything else "none"},
         "restart": {"delay": "0ms", "jitter": 0, "limit": "none"},
         "stop": {"budget": f"{job.grace + 0.5}s", "drain": "0s", "grace": f"{job.grace}s"},
-        "log": {"format": log_format if job.log else "inherit", "overflow": "block", "access": "none"},
+        "log": {"format": log_format if job.log or everything else "inherit", "overflow": "block", "access": "none"},
     }
     return Launch(["panelind", "run", "--config", job.write("panelind.yaml", json.dumps(settings))],
                   stdout=job.log)
 
 
 adapter("panelind-text", "log", needs="panelind")(lambda job: panelind(job, "text"))
+adapter("panelind-notify", "front", needs="panelind")(lambda job: panelind(job, notify=True))
+adapter("panelind-all", "footprint", needs="panelind")(lambda job: panelind(job, everything=True))
 
 
-@adapter("s6-supervise", SUPERVISOR + "sockets", floor="1 s after each death (fixed)")
+@adapter("s6-supervise", SUPERVISOR + "sockets", needs="s6-supervise execlineb", floor="1 s after each death (fixed)")
 def s6_supervise(job, at="svc"):
     """s6-supervise alone on one service directory: the leanest deployment."""
     job.write(f"{at}/run", f"#!/bin/execlineb -P\n{shlex.join(job.argv)}\n", 0o755)
@@ -112,7 +124,7 @@ def s6_supervise(job, at="svc"):
     return Launch(["s6-supervise", str(job.dir / at)], fd3=job.listener)
 
 
-@adapter("s6-svscan", "start footprint shutdown")
+@adapter("s6-svscan", "start footprint stop", needs="s6-svscan execlineb")
 def s6_svscan(job):
     s6_supervise(job, "scan/w")
     return Launch(["s6-svscan", str(job.dir / "scan")])
@@ -148,7 +160,7 @@ def pebble(job):
     return Launch(argv, env={"PEBBLE": str(job.dir)}, stdout=job.log)
 
 
-@adapter("supervisord", SUPERVISOR + "log", floor="0 (startsecs=0)")
+@adapter("supervisord", SUPERVISOR + "log grow-restarts", floor="0 (startsecs=0), 1 s tick", slow=True)
 def supervisord(job):
     return Launch(["supervisord", "-c", job.write("supervisord.conf", f"""[supervisord]
 nodaemon=true
@@ -166,7 +178,7 @@ stderr_logfile=NONE
 """)])
 
 
-@adapter("circus", SUPERVISOR + "sockets", needs="circusd", floor="check_delay = 0.1 s")
+@adapter("circus", SUPERVISOR + "sockets grow-restarts", needs="circusd", floor="check_delay = 0.1 s", slow=True)
 def circus(job):
     args, web = " ".join(job.argv[1:]), ""
     if job.listener:                # circus opens its own socket: give it the harness's port
@@ -188,12 +200,12 @@ graceful_timeout = {job.grace}
 {web}""")])
 
 
-adapter("honcho", "start footprint shutdown")(lambda job: Launch([
+adapter("honcho", "start footprint stop", slow=True)(lambda job: Launch([
     "honcho", "-d", str(job.dir), "-f",
     job.write("Procfile", f"w: exec {shlex.join(job.argv)}\n"), "start"]))
 
 
-@adapter("monit", "start footprint restart", floor="1 s poll cycle")
+@adapter("monit", "start footprint restart", floor="1 s poll cycle", slow=True)
 def monit(job):
     start = job.write("start.sh", f"#!/bin/sh\n{shlex.join(job.argv)} &\n"
                       f"echo $! > {job.dir}/w.pid\n", 0o755)
@@ -205,92 +217,17 @@ check process w with pidfile {job.dir}/w.pid
 """, 0o600)])
 
 
-@adapter("thruster", "start footprint proxy shutdown", needs="thrust")
-def thruster(job):
-    return Launch(["thrust", *job.argv], env={
-        "HTTP_PORT": str(job.port or free_port()), "TARGET_PORT": str(job.worker_port or 1),
-        "HTTPS_PORT": str(free_port()), "LOG_REQUESTS": "0", "STORAGE_PATH": str(job.dir),
-        "HTTP_READ_TIMEOUT": "300", "HTTP_WRITE_TIMEOUT": "300"})
+@adapter("supervise", "start footprint restart crash sockets churn", floor="1 s between starts (fixed)")
+def daemontools(job):
+    job.write("svc/run", f"#!/bin/sh\nexec {shlex.join(job.argv)}\n", 0o755)
+    return Launch(["supervise", str(job.dir / "svc")], fd3=job.listener)
 
 
-@adapter("nginx", "health proxy")
-def nginx(job):
-    """A front proxy or, without a worker port, the upstream that serves /1k."""
-    job.write("1k", "x" * 1023 + "\n")
-    place = f"location / {{ root {job.dir}; }}"
-    if job.worker_port:
-        place = """location / { proxy_pass http://w; proxy_http_version 1.1;
-      proxy_set_header Connection ''; proxy_request_buffering off; }"""
-    temp = "".join(f"{kind}_temp_path {job.dir}/{kind}; " for kind in
-                   ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    return Launch(["nginx", "-e", f"{job.dir}/error.log", "-c", job.write("nginx.conf", f"""
-daemon off; user root; worker_processes 1; pid {job.dir}/pid;
-events {{ worker_connections 4096; }}
-http {{ access_log off; client_max_body_size 0; keepalive_requests 1000000000; sendfile on;
-  {temp} proxy_max_temp_file_size 0; open_file_cache max=16;
-  upstream w {{ server 127.0.0.1:{job.worker_port or 1}; keepalive 128; }}
-  server {{ listen 127.0.0.1:{job.port} backlog=4096;
-    location = /health {{ return 200 "ok\\n"; }}
-    {place} }} }}
-""")])
-
-
-@adapter("haproxy", "ready health proxy front")
-def haproxy(job):
-    """One thread; refused connections are retried, 1 s apart (haproxy's own turnaround)."""
-    check = "check inter 10ms fall 1 rise 1" if job.checks else ""
-    return Launch(["haproxy", "-db", "-f", job.write("haproxy.cfg", f"""global
-  nbthread 1
-  maxconn 4096
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 60s
-  timeout server 60s
-  retries 50
-  retry-on conn-failure empty-response response-timeout
-frontend f
-  bind 127.0.0.1:{job.port} backlog 4096
-  monitor-uri /health
-  monitor fail if {{ nbsrv(b) lt 1 }}
-  default_backend b
-backend b
-  http-reuse always
-  server s 127.0.0.1:{job.worker_port or 1} {check}
-""")])
-
-
-@adapter("caddy", "health proxy front")
-def caddy(job):
-    conf = job.write("Caddyfile", f"""{{
- admin off
-}}
-http://:{job.port} {{
- bind 127.0.0.1
- respond /health "ok"
- reverse_proxy 127.0.0.1:{job.worker_port or 1} {{
-  lb_try_duration 5s
-  lb_try_interval 10ms
- }}
-}}
-""")
-    return Launch(["caddy", "run", "--adapter", "caddyfile", "--config", conf],
-                  env={"HOME": str(job.dir), "XDG_DATA_HOME": str(job.dir)})
-
-
-@adapter("kamal-proxy", "proxy")
-def kamal_proxy(job):
-    deploy = ["kamal-proxy", "deploy", "w", "--force", "--health-check-path", "/1k", "--target",
-              f"127.0.0.1:{job.worker_port}"]
-    return Launch(["kamal-proxy", "run", "--http-port", str(job.port), "--https-port",
-                   str(free_port())], stdout=Path("/dev/null"), after=deploy,
-                  env=dict.fromkeys(("HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME",
-                                     "XDG_STATE_HOME"), str(job.dir)))
-
-
-adapter("cat", "log")(lambda job: Launch(["cat"], stdout=job.log, stdin_worker=True))
-adapter("s6-log", "log")(lambda job: Launch(["s6-log", "n30", "s268435455", str(job.log)],
-                                            stdin_worker=True))
+# Filters of output: they read what the worker writes from a pipe.
+adapter("cat", "log grow-logs")(lambda job: Launch(["cat"], stdout=job.log, stdin_worker=True))
+adapter("s6-log", "log grow-logs")(lambda job: Launch(["s6-log", "n30", "s268435455", str(job.log)],
+                                                      stdin_worker=True))
+adapter("multilog", "log")(lambda job: Launch(["multilog", "n100", "s16777215", str(job.log)], stdin_worker=True))
 
 
 @adapter("svlogd", "log")
