@@ -94,7 +94,7 @@ reference: setup  ## write etc/panelind.yaml and docs/settings.md anew from the 
 check: build  ## show every effective setting of ./panelind.yaml or of ARGS
 	@$(BUILD)/panelind check $(ARGS)
 
-bench: build  ## measure against real peers in one run, and print the table
+bench: build  ## measure against real peers in one run (25 minutes; ARGS='--scale 0.3', ARGS=--report writes docs/benchmarks.md)
 	@scripts/setup bench
 	@PATH="$(CURDIR)/.build/release:$(CURDIR)/.venv/bench/bin:$$PATH" .venv/bench/bin/python Benchmarks/bench.py $(ARGS)
 

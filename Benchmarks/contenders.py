@@ -86,7 +86,8 @@ def panelind(job, log_format="json", notify=False, everything=False):
         job.listener.close()
         argv = [arg.replace("fd:3", "fd:{fd}") for arg in argv]
     elif everything or job.port and job.worker_port and not job.checks:
-        serve = {"mode": "front", "listen": f"127.0.0.1:{job.port or free_port()}", "bodyLimit": "none"}
+        serve = {"mode": "front", "listen": f"127.0.0.1:{job.port or free_port()}", "bodyLimit": "none",
+                 "heldRequests": 1024}  # as many as the peers; the default is 128
         if str(job.worker_port) in argv:  # the worker serves: panelind tells it where
             argv = ["{port}" if arg == str(job.worker_port) else arg for arg in argv]
         else:

@@ -14,7 +14,7 @@ from harness import Run, attempt, contenders, cpu, memory, rounds, scaled
 
 
 def log():
-    """Lines of 200 bytes from the worker to a file in memory: 300 MB by writes of 64 KiB, 100 MB by one write per line, three rounds.
+    """Lines of 200 bytes from the worker to a file in memory: 300 MB by writes of 64 KiB, 100 MB by one write per line, three rounds (fewer below `--scale 0.6`).
     `panelind` wraps each line as a JSON record, `panelind-text` passes it; s6-log, svlogd, multilog and cat write it as it is.
     With one write per line the writer's system calls are the ceiling.
 
@@ -24,7 +24,7 @@ def log():
     for chunk, count in ((65536, 1_500_000), (200, 500_000)):
         got: dict[str, dict] = {c.name: {} for c in contenders("log")}
         lines = scaled(count, 20_000)
-        for n, c in rounds(contenders("log"), 3 if h.SCALE > .1 else 1):
+        for n, c in rounds(contenders("log"), h.few()):
             with attempt(f"log, {c.name}"):
                 got[c.name][n] = relayed(c, lines, chunk)
         for name, by_round in got.items():
@@ -73,31 +73,33 @@ def tail_of(path) -> bytes:
 
 
 def flood():
-    """p99 of /health, asked 200 times a second on one kept connection each of four, while the worker is silent and while it writes
-    as fast as it is read (4 KiB a write). The control is nginx, which has nothing to do with the flood that
-    s6-log relays beside it: what it loses is the machine's, for the writer alone takes a core.
+    """/health, asked 200 times a second over four kept connections, while the worker is silent, while it writes 50 MB a second
+    (4 KiB a write), and while it writes as fast as it is read. The control is nginx, which has nothing to do with the output that
+    s6-log relays beside it: what nginx loses is the machine's, for a writer without pause takes a core. panelind makes JSON records.
 
     Does not show: a machine with a core to spare, where both are flat.
     """
-    rows, seconds = [], scaled(6, 1)
+    rows, length = [], h.seconds(4)
     for c in contenders("flood"):
         beside = "" if c.name == "panelind" else f" beside {'s6-log' if bounded_s6_log() else 'cat'}"
         row = {"contender": c.name + beside}
-        by: dict[str, list[dict]] = {"silent": [], "flooded": []}
-        for _ in range(3 if h.SCALE > .1 else 1):
-            for kind, mode in (("silent", ["pause"]), ("flooded", ["lines", 1 << 40, 200, 4096])):
+        by: dict[str, list[dict]] = {"silent": [], "paced": [], "flooded": []}
+        for _ in range(h.few()):
+            for kind, mode in (("silent", ["pause"]), ("paced", ["lines", 1 << 40, 200, 4096, 50]),
+                               ("flooded", ["lines", 1 << 40, 200, 4096])):
                 with attempt(f"flood, {c.name}"):
-                    by[kind].append(asked_beside(c, mode, seconds))
+                    by[kind].append(asked_beside(c, mode, length))
         for kind, got in by.items():
             for key in ("p50_ms", "p99_ms", "max_ms"):
                 row[f"{kind}_{key}"] = median(g[key] for g in got) if got else ""
-        row["flood_MBps"] = median(g["MBps"] for g in by["flooded"]) if by["flooded"] else ""
+        for kind in ("paced", "flooded"):
+            row[f"{kind}_MBps"] = median(g["MBps"] for g in by[kind]) if by[kind] else ""
         row["failed"] = sum(g["requests"] - g["ok"] for got in by.values() for g in got)
         rows.append(row)
     return rows
 
 
-def asked_beside(c, mode: list, seconds: float) -> dict:
+def asked_beside(c, mode: list, length: float) -> dict:
     """The client's view of the health endpoint, and how much was relayed meanwhile."""
     port, path, runs = free_port(), h.SCRATCH / "flood", []
     try:
@@ -110,11 +112,11 @@ def asked_beside(c, mode: list, seconds: float) -> dict:
             written = Run(relay, *mode, log=path if relay.name != "cat" else Path("/dev/null"))
             runs.append(written)
         h.wait_ok(port, "/health")
-        time.sleep(1.1)
+        h.settle(1.1)
         before = read_so_far(written)
-        load = h.Client("rate", port, 200, seconds, 4, "kept", "/health")
+        load = h.Client("rate", port, 200, length, 4, "kept", "/health")
         got = load.result()
-        return got | {"MBps": (read_so_far(written) - before) / 1e6 / (seconds + 0.05)}
+        return got | {"MBps": (read_so_far(written) - before) / 1e6 / (length + 0.05)}
     finally:
         [run.stop() for run in runs]
         shutil.rmtree(path, ignore_errors=True)

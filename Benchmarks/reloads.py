@@ -8,10 +8,12 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
+import harness as h
 from contenders import Job, Launch, adapter, free_port
 from proxies import caddy_settings, haproxy_settings, nginx_settings
 
@@ -65,8 +67,16 @@ def panelind(job: Job, app: bool) -> Launch:
 def ask_panelind(app: bool):
     def ask(run, number: int, good: bool):
         panelind_settings(run.job, number, good, panelind_command(run.job, app))
-        done = subprocess.run(["panelind", "reload", "--control", str(run.job.dir / "control.sock")],
-                              capture_output=True, timeout=30)
+        end = time.monotonic() + 10
+        while True:
+            done = subprocess.run(["panelind", "reload", "--control", str(run.job.dir / "control.sock")],
+                                  capture_output=True, timeout=30)
+            # The worker before is still leaving: as a deployment would, ask again.
+            if b"another reload is under way" not in done.stderr or time.monotonic() > end:
+                break
+            time.sleep(0.05)
+        if (done.returncode == 0) != good:
+            h.TROUBLE.append(f"reload {number} of {run.c.name}: {(done.stderr or done.stdout).decode().strip()}")
         return done.returncode == 0
     return ask
 

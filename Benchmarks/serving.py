@@ -10,7 +10,7 @@ from statistics import median
 
 import harness as h
 from contenders import ALL, free_port
-from harness import Run, attempt, contenders, memory, rounds, scaled
+from harness import Run, attempt, contenders, installed, memory, rounds, scaled, seconds
 from reloads import RELOADS
 
 BOOT = 300                          # ms that the worker of crash and answers needs to listen
@@ -44,8 +44,8 @@ def health():
         with attempt(f"health, {c.name}"), Run(c, "pause", port=port) as run:
             h.wait_ok(port, c.health)
             url = f"http://127.0.0.1:{port}{c.health}"
-            h.wrk(url, 64, 1)       # warm up
-            rates[c.name][n] = h.loaded(run, url, 64, scaled(4, 1))
+            h.wrk(url, 64, seconds(1))       # warm up
+            rates[c.name][n] = h.loaded(run, url, 64, seconds(4))
     return loaded_rows(rates, "nginx")
 
 
@@ -64,15 +64,15 @@ def front():
             with attempt(f"front, {c.name if c else 'direct'}"):
                 if c is None:
                     url = f"http://127.0.0.1:{small}/1k"
-                    h.wrk(url, 80, 1)
-                    rates["direct"][n] = h.loaded(upstream, url, 80, scaled(5, 1))
+                    h.wrk(url, 80, seconds(1))
+                    rates["direct"][n] = h.loaded(upstream, url, 80, seconds(5))
                     continue
                 port = free_port()
                 with Run(c, "pause", port=port, worker_port=small) as run:
                     h.wait_ok(port, "/1k")
                     url = f"http://127.0.0.1:{port}/1k"
-                    h.wrk(url, 80, 1)  # warm up
-                    rates[c.name][n] = h.loaded(run, url, 80, scaled(5, 1))
+                    h.wrk(url, 80, seconds(1))  # warm up
+                    rates[c.name][n] = h.loaded(run, url, 80, seconds(5))
     return loaded_rows(rates, "direct")
 
 
@@ -81,7 +81,7 @@ def bodies():
 
     Does not show: the highest throughput, for the client is Python; the memory is firm.
     """
-    rows, large, size = [], free_port(), scaled(100) * 1_000_000
+    rows, large, size = [], free_port(), scaled(100, 5) * 1_000_000
     with Run(ALL["direct"], "http", large):
         h.wait_port(large)
         for c in [None, *contenders("proxy")]:
@@ -132,11 +132,17 @@ def serving(c, how: str):
     return ([run, Run(c, "pause", port=port, worker_port=web)], port) if how == "front" else ([run], web)
 
 
-def kill_every_second(run: Run, load: h.Client, seconds: int) -> int:
+def can_serve(c, how: str) -> bool:
+    """A proxy alone restarts nothing."""
+    return how != "front" or c.name.startswith("panelind") or any(s.name == "s6-supervise" for s in installed("crash"))
+
+
+def kill_every_second(run: Run, load: h.Client, length: int) -> int:
     """From half a second on; where no replacement runs yet, none is killed."""
     stamp, kills = run.stamps.latest(10), 0
-    for n in range(seconds):
-        time.sleep(max(0, load.begin + n + 0.5 - time.monotonic()))
+    for n in range(length):
+        # Not always at the same distance from a request that is due, each 5 ms.
+        time.sleep(max(0, load.begin + n + 0.5 + n * 0.37 % 1 * 0.005 - time.monotonic()))
         stamp = run.stamps.latest(0.001) or stamp
         kills += bool(stamp) and h.kill(stamp[1])
     return kills
@@ -150,17 +156,17 @@ def crash():
 
     Does not show: a default backoff, which waits longer with every failure in a row. Fewer kills: no replacement was up yet.
     """
-    rows, seconds = [], scaled(10, 3)
-    for c, how in [(c, how) for how in ("crash", "sockets", "front") for c in contenders(how)]:
+    rows, length = [], scaled(10, 1)
+    for c, how in [(c, how) for how in ("crash", "sockets", "front") for c in contenders(how) if can_serve(c, how)]:
         runs: list[Run] = []
         with attempt(f"crash, {c.name} ({how})"):
             try:
                 runs, port = serving(c, how)
                 h.wait_port(port)
                 h.wait_ok(port, "/slow?2")
-                time.sleep(1.2)
-                load = h.Client("rate", port, 200, seconds, 500, "fresh", "/slow?2")
-                kills = kill_every_second(runs[0], load, seconds)
+                h.settle(1.2)
+                load = h.Client("rate", port, 200, length, 500, "fresh", "/slow?2")
+                kills = kill_every_second(runs[0], load, length)
                 got = load.result()
                 rows.append({"contender": c.name, "path": how, "kills": kills, "requests": got["requests"],
                              "failed": got["requests"] - got["ok"], "refused": got["refused"],
@@ -178,16 +184,16 @@ def answers():
 
     Does not show: whether a POST ran twice; the tests do (Tests/EndToEnd/test_front_crash.py).
     """
-    rows, seconds = [], scaled(10, 3)
-    for c in contenders("answers"):
+    rows, length = [], scaled(10, 1)
+    for c in [c for c in contenders("answers") if can_serve(c, "front")]:
         runs: list[Run] = []
         with attempt(f"answers, {c.name}"):
             try:
                 runs, port = serving(c, "front")
                 h.wait_ok(port, "/slow?2")
-                time.sleep(1.2)
-                load = h.Client("closed", port, seconds, 80, "kept", "/parts?20,30", "mixed")
-                kills = kill_every_second(runs[0], load, seconds)
+                h.settle(1.2)
+                load = h.Client("closed", port, length, 80, "kept", "/parts?20,30", "mixed")
+                kills = kill_every_second(runs[0], load, length)
                 got = load.result()
                 posts = sum(n for kind, n in got.items() if kind.startswith("post_") and kind != "post_ok")
                 rows.append({"contender": c.name, "kills": kills, "requests": got["requests"],
@@ -206,18 +212,18 @@ def reload():
 
     Does not show: uvicorn and gunicorn have no check of new code, so that their broken part shows what a supervisor is for.
     """
-    rows, part = [], scaled(15, 3)
+    rows, part = [], scaled(15)
     for c in contenders("reload"):
         how, web, port = RELOADS[c.name], free_port(), free_port()
         with attempt(f"reload, {c.name}"), Run(ALL["direct"], "http", web) as own, \
                 Run(c, "http", web, port=port, worker_port=web) as run:
             h.wait_port(web)
             h.wait_ok(port, "/x", 20)
-            time.sleep(1)
+            h.settle(1)
             row = {"contender": c.name, "replaces": how.replaces}
             for name, count, good in (("good", part, True), ("broken", max(1, part // 3), False)):
-                seconds, told, took = count * 0.8 + 1, 0, []
-                loads = [h.Client("rate", port, 100, seconds, 100, each, "/slow?2", "mixed") for each in ("fresh", "kept")]
+                length, told, took = count * 0.8 + 0.7, 0, []
+                loads = [h.Client("rate", port, 100, length, 100, each, "/slow?2", "mixed") for each in ("fresh", "kept")]
                 for n in range(count):
                     time.sleep(max(0, loads[1].begin + n * 0.8 + 0.3 - time.monotonic()))
                     at = time.monotonic()

@@ -22,7 +22,7 @@ def start():
     """
     field = contenders("start")
     took = {c.name: {} for c in field}
-    for n, c in rounds(field, scaled(36, 3)):
+    for n, c in rounds(field, scaled(36)):
         with attempt(f"start, {c.name}"), Run(c, "pause", timed=True) as run:
             begin, first = run.stamps.next(10), run.stamps.next(20)
             took[c.name][n] = (first[2] - begin[2]) / 1e6
@@ -38,20 +38,25 @@ def start():
 
 
 def footprint():
-    """Memory, threads and activity with one sleeping worker, all contenders at once. `panelind-all` has front, sidecar,
+    """Memory, threads and activity with one sleeping worker, the contenders at once. `panelind-all` has front, sidecar,
     control socket and JSON records switched on; `panelind` supervises only.
 
     Does not show: RSS and PSS count touched pages of the program, which a static binary cannot share; private dirty is
     what the machine must keep. One wake-up a second of a peer is its own loop.
     """
-    runs = [Run(c, "pause") for c in contenders("footprint")]
+    field = contenders("footprint")
+    # Not two of one program at once: they would share pages, and halve each other's PSS.
+    second = [c for c in field if c.name in ("panelind-all", "s6-svscan")]
+    return measured_idle([c for c in field if c not in second]) + measured_idle(second)
+
+
+def measured_idle(field: list) -> list[dict]:
+    runs, rows, seconds = [Run(c, "pause") for c in field], [], scaled(15)
     for run in runs:
         run.stamps.next(20)
-    time.sleep(scaled(8))           # past every start window
-    seconds = scaled(20, 2)
+    time.sleep(scaled(7))           # past every start window
     before = [(run.pids(), wakeups(run.pids()), cpu(run.pids())) for run in runs]
     time.sleep(seconds)
-    rows = []
     for run, (pids, wakes, used) in zip(runs, before):
         with attempt(f"footprint, {run.c.name}"):
             assert pids and run.p.poll() is None, "it has ended"
@@ -60,7 +65,7 @@ def footprint():
                          "rss_kib": m["rss"], "pss_kib": m["pss"], "dirty_kib": m["dirty"], "peak_kib": m["peak"],
                          "wakeups_per_s": (wakeups(pids) - wakes) / seconds,
                          "cpu_ms_per_min": (cpu(pids) - used) / seconds * 60e3})
-    [run.stop() for run in runs]
+        run.stop()
     return rows
 
 
@@ -73,9 +78,9 @@ def restart():
     runs = [Run(c, "pause") for c in contenders("restart")]
     rows = []
     # Settled: round robin, so that the others' workers age meanwhile.  Young: one by one.
-    for label, age, kills in (("settled", 1.5, scaled(30, 2)), ("young", 0.05, scaled(8, 2))):
+    for label, age, kills in (("settled", .2 if h.tiny() else 1.5, scaled(30)), ("young", 0.05, scaled(8))):
         took = {r.c.name: {} for r in runs}
-        order = [(n, r) for n in range(kills) for r in runs] if age > 1 else \
+        order = [(n, r) for n in range(kills) for r in runs] if label == "settled" else \
             [(n, r) for r in runs for n in range(kills)]
         for n, run in order:
             stamp = run.last = getattr(run, "last", None) or run.stamps.next(5)
@@ -103,7 +108,7 @@ def flip():
     """
     rows = []
     for c in contenders("ready"):
-        port, web, took, polls, kills = free_port(), free_port(), [], [], scaled(30, 3)
+        port, web, took, polls, kills = free_port(), free_port(), [], [], scaled(30)
         with attempt(f"flip, {c.name}"), Run(c, "http", web, 100, port=port, worker_port=web, checks=True) as run:
             # A proxy does not supervise: the harness runs and restarts its worker.
             own = None if "restart" in c.kinds else subprocess.Popen(run.job.argv)
@@ -153,7 +158,7 @@ def settled(order: list, mode: str, grace: float):
             runs.append(Run(c, mode, *([web] if mode == "http" else []), grace=grace, worker_port=web))
     for run in runs:
         run.stamps.next(5)
-    time.sleep(1.2)
+    h.settle(1.2)
     for run in runs:
         with attempt(f"stop, {run.c.name}"):
             if mode == "http":
@@ -171,7 +176,7 @@ def stop():
     that all can take part. An init has no KILL: "never" is what it promises. monit and supervise (daemontools) leave the worker alone.
     """
     field, by_name = contenders("stop"), {c.name: {} for c in contenders("stop")}
-    for n in range(scaled(3)):
+    for n in range(h.few()):
         order = field[n % len(field):] + field[:n % len(field)] if field else []
         for c, run in settled(order, "http", 5.0):
             by_name[c.name].setdefault(n, {})["idle"] = exit_time(run, terminate(run), 4)
@@ -203,12 +208,6 @@ def stop():
     return rows
 
 
-def fewest_descriptors(run: Run) -> int:
-    """In the midst of a restart a contender holds some more."""
-    pids = run.pids()
-    return min(sum(len(h.listdir(f"/proc/{pid}/fd")) for pid in pids) for _ in range(20))
-
-
 def lasting_zombies(pid: int) -> int:
     """Zombies that are still there a tenth of a second later: what has just died is not one yet."""
     def now():
@@ -219,19 +218,19 @@ def lasting_zombies(pid: int) -> int:
 
 
 def churn():
-    """Restarts of a worker that exits at once, at the smallest delay: 2,000, or as many as 20 s allow; growth counts from the
+    """Restarts of a worker that exits at once, at the smallest delay: 2,000, or as many as 15 s allow; growth counts from the
     hundredth (third or first where so many do not fit).
 
     Does not show: a rate that anyone should want; it finds leaks.
     """
-    rows, want, limit = [], scaled(2000, 120), scaled(20, 3)
+    rows, want, limit = [], scaled(2000, 120), scaled(15, 3)
     for c in contenders("churn"):
         with attempt(f"churn, {c.name}"), Run(c, "exit", 1) as run:
             begin, seen = time.monotonic(), 0
             while seen < want and time.monotonic() - begin < limit and run.stamps.next(5):
                 seen += 1
                 if seen in (1, 3, 100) and seen < want:  # the baseline, again once caches are warm
-                    first, fds, mark = memory(run.pids()), fewest_descriptors(run), seen
+                    first, fds, mark = memory(run.pids()), h.fewest_descriptors(run), seen
                     used, t0 = cpu(run.pids()), time.monotonic()
             took, last = time.monotonic() - t0, memory(run.pids())
             zombies = lasting_zombies(run.p.pid)
@@ -239,5 +238,5 @@ def churn():
             rows.append({"contender": c.name, "restarts": seen, "per_s": (seen - mark) / took,
                          "cpu_ms_each": (cpu(run.pids()) - used) * 1e3 / max(1, seen - mark),
                          "rss_growth_kib": last["rss"] - first["rss"],
-                         "fd_growth": fewest_descriptors(run) - fds, "zombies": zombies})
+                         "fd_growth": h.fewest_descriptors(run) - fds, "zombies": zombies})
     return rows
