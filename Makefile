@@ -96,7 +96,7 @@ check: build  ## show every effective setting of ./panelind.yaml or of ARGS
 
 bench: build  ## measure against real peers in one run (25 minutes; ARGS='--scale 0.3', ARGS=--report writes docs/benchmarks.md)
 	@scripts/setup bench
-	@PATH="$(CURDIR)/.build/release:$(CURDIR)/.venv/bench/bin:$$PATH" .venv/bench/bin/python Benchmarks/bench.py $(ARGS)
+	@PATH="$(CURDIR)/.build/release:$(CURDIR)/.venv/bench/bin:$$PATH:/usr/sbin" .venv/bench/bin/python Benchmarks/bench.py $(ARGS)
 
 format:  ## format the Swift sources in place
 	@swift format --in-place --recursive --parallel Sources Tests Package.swift

@@ -8,7 +8,6 @@ Without a name: all of them. Prints each table, then what was promised. Read har
 import argparse
 import json
 import os
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -44,6 +43,7 @@ def parse() -> argparse.Namespace:
 def measure(args: argparse.Namespace) -> dict:
     """Runs the benchmarks, and prints each table when it is there."""
     h.setup(args.scale, args.only)
+    h.TROUBLE += report.others_running()
     began = time.monotonic()
     run = {"date": time.strftime("%F"), "scale": args.scale, "machine": report.about_machine(), "versions": report.versions(),
            "results": {}, "trouble": h.TROUBLE, "baseline": h.BASELINE}
@@ -54,14 +54,13 @@ def measure(args: argparse.Namespace) -> dict:
             rows = BENCHMARKS[name]()
             run["results"][name] = rows
             print(f"\n## {name} ({time.strftime('%F %T')}, {time.monotonic() - begin:.0f} s, load before {load:.1f})\n\n"
-                  f"{report.table(rows)}", flush=True)
+                  f"{report.table(report.shaped(name, rows))}", flush=True)
             run |= {"minutes": (time.monotonic() - began) / 60}
             run["machine"]["ticks_after"] = report.ticks()
             if args.json:           # after each, so that an interrupted run is not lost
                 args.json.write_text(json.dumps(run))
     finally:
         h.reap()
-        shutil.rmtree(h.SCRATCH, ignore_errors=True)
     return run
 
 
@@ -71,7 +70,7 @@ def main() -> None:
     print(f"\n## what was promised ({run['date']}, {run['machine']['cores']} cores, load {run['machine']['load']:.1f} before)\n\n"
           f"{report.table([p.row() for p in promises(run['results'])])}\n\nnoise: {report.noise(run['machine'], run['baseline'])}")
     for line in run["trouble"]:
-        print(f"not measured: {line}", file=sys.stderr)
+        print(f"trouble: {line}", file=sys.stderr)
     if args.report:
         for path in report.write(run, BENCHMARKS):
             print(f"wrote {path.relative_to(report.ROOT)}")

@@ -105,7 +105,8 @@ def panelind(job, log_format="json", notify=False, everything=False):
         "sidecar": {"listen": f"127.0.0.1:{free_port()}" if everything else sidecar},
         "control": {"path": str(job.dir / "control.sock") if everything else "none"},
         "restart": {"delay": "0ms", "jitter": 0, "limit": "none"},
-        "stop": {"budget": f"{job.grace + 0.5}s", "drain": "0s", "grace": f"{job.grace}s"},
+        "stop": {"budget": f"{job.grace + 0.5}s", "grace": f"{job.grace}s"} |
+                ({"drain": "0s"} if serve["mode"] == "front" else {}),
         "log": {"format": log_format if job.log or everything else "inherit", "overflow": "block", "access": "none"},
     }
     return Launch(["panelind", "run", "--config", job.write("panelind.yaml", json.dumps(settings))],

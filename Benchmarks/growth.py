@@ -17,7 +17,8 @@ MARKS = {"panelind": "o", "haproxy": "s", "nginx": "^", "s6-log": "s", "cat": "^
 
 def grow_requests():
     """A KiB from one nginx through the proxy at a rate kept by client.c (64 kept connections, times from when a request was due):
-    CPU of the proxy as a share of one core, and p99. Medians of two rounds; a point is left out where less than 97 % of the rate was served.
+    CPU of the proxy as a share of one core, and p99. Medians of two rounds; a point is left out where less than
+    97 % of the rate was served.
 
     Does not show: where a proxy with a core of its own would end; here three programs share the machine.
     """
@@ -26,19 +27,18 @@ def grow_requests():
     rows: list[dict] = []
     with Run(ALL["nginx"], "pause", port=small):
         h.wait_ok(small, "/1k")
-        for _ in range(min(2, h.few())):
-            for c in contenders("grow-requests"):
-                port = free_port()
-                with attempt(f"growth, {c.name}"), Run(c, "pause", port=port, worker_port=small) as run:
-                    h.wait_ok(port, "/1k")
-                    h.client("rate", port, 1000, .5, 64, "kept", "/1k")
-                    for rate in rates:
-                        pids = run.pids()
-                        used, begin = cpu(pids), time.monotonic()
-                        got = h.client("rate", port, rate, seconds, 64, "kept", "/1k")
-                        rows.append({"contender": c.name, "x": rate, "cpu_percent": (cpu(pids) - used) / seconds * 100,
-                                     "p99_ms": got["p99_ms"],
-                                     "served": got["ok"] / (rate * max(seconds, time.monotonic() - begin - .1))})
+        for _, c in h.rounds(contenders("grow-requests"), min(2, h.few())):
+            port = free_port()
+            with attempt(f"growth, {c.name}"), Run(c, "pause", port=port, worker_port=small) as run:
+                h.wait_ok(port, "/1k")
+                h.client("rate", port, 1000, .5, 64, "kept", "/1k")
+                for rate in rates:
+                    pids = run.pids()
+                    used, begin = cpu(pids), time.monotonic()
+                    got = h.client("rate", port, rate, seconds, 64, "kept", "/1k")
+                    rows.append({"contender": c.name, "x": rate, "cpu_percent": (cpu(pids) - used) / seconds * 100,
+                                 "p99_ms": got["p99_ms"],
+                                 "served": got["ok"] / (rate * max(seconds, time.monotonic() - begin - .1))})
     return [row for row in middle(rows, ("cpu_percent", "p99_ms", "served")) if row["served"] >= .97 or h.tiny()]
 
 
@@ -139,6 +139,15 @@ PICTURES = {
     "grow_restarts": ("growth-restarts", "Memory and descriptors over restarts", "restarts so far", True,
                       [("rss_mib", "RSS (MiB)"), ("descriptors", "open descriptors")]),
 }
+
+
+def pivot(name: str, rows: list[dict]) -> list[dict]:
+    """One row for each x, one column for each panel and contender."""
+    _, _, x_label, _, panels = PICTURES[name]
+    names = list(dict.fromkeys(row["contender"] for row in rows))
+    by = {(row["x"], row["contender"]): row for row in rows}
+    return [{x_label: x} | {f"{n} {key}": by.get((x, n), {}).get(key, "") for key, _ in panels for n in names}
+            for x in sorted({row["x"] for row in rows})]
 
 
 def draw(results: dict[str, list[dict]], docs: Path, caption: str) -> list[str]:

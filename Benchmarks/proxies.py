@@ -62,7 +62,7 @@ defaults
   timeout client 620s
   timeout server 60s
   retries 50
-  retry-on conn-failure empty-response response-timeout
+  retry-on all-retryable-errors
 frontend f
   bind 127.0.0.1:{job.port} backlog 4096
   monitor-uri /health
@@ -70,7 +70,7 @@ frontend f
 {more}  default_backend b
 backend b
   http-request disable-l7-retry if METH_POST
-  http-reuse always
+  http-reuse safe
   server s 127.0.0.1:{job.worker_port or 1} {check}
 """
 

@@ -14,7 +14,8 @@ from harness import Run, attempt, contenders, cpu, memory, rounds, scaled
 
 
 def log():
-    """Lines of 200 bytes from the worker to a file in memory: 300 MB by writes of 64 KiB, 100 MB by one write per line, three rounds (fewer below `--scale 0.6`).
+    """Lines of 200 bytes from the worker to a file in memory: 300 MB by writes of 64 KiB, 100 MB by one write
+    per line, three rounds (fewer below `--scale 0.6`).
     `panelind` wraps each line as a JSON record, `panelind-text` passes it; s6-log, svlogd, multilog and cat write it as it is.
     With one write per line the writer's system calls are the ceiling.
 

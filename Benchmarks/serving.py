@@ -179,7 +179,8 @@ def crash():
 
 def answers():
     """80 clients without pause, every fourth request a POST, answers in two halves 30 ms apart, the worker killed every second
-    in the midst of them. lost: GETs that failed although no byte of an answer had come, which a front could have saved.
+    in the midst of them. lost: GETs that failed although no byte of an answer had come, which a front could have saved;
+    closed: those of them where a kept connection was closed without a word, as haproxy does, so that the client asks again.
     begun: answers cut off behind their first byte, which none can save. post: POSTs that failed, which none may repeat.
 
     Does not show: whether a POST ran twice; the tests do (Tests/EndToEnd/test_front_crash.py).
@@ -198,6 +199,7 @@ def answers():
                 posts = sum(n for kind, n in got.items() if kind.startswith("post_") and kind != "post_ok")
                 rows.append({"contender": c.name, "kills": kills, "requests": got["requests"],
                              "lost": sum(got[kind] for kind in ("refused", "stale", "cut", "e5xx", "other")),
+                             "closed": got["stale"],
                              "begun": got["cut_begun"], "post": posts, "post_begun": got["post_cut_begun"],
                              "max_ok_ms": got["max_ok_ms"]})
             finally:

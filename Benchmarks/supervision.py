@@ -55,16 +55,21 @@ def measured_idle(field: list) -> list[dict]:
     for run in runs:
         run.stamps.next(20)
     time.sleep(scaled(7))           # past every start window
-    before = [(run.pids(), wakeups(run.pids()), cpu(run.pids())) for run in runs]
+    pids = [run.pids() for run in runs]
+
+    def counters() -> list[tuple]:
+        return [(time.monotonic(), wakeups(each), cpu(each)) for each in pids]
+
+    before = counters()
     time.sleep(seconds)
-    for run, (pids, wakes, used) in zip(runs, before):
+    after = counters()              # before anything else is read: that takes its time
+    for run, each, (begin, woken, used), (end, woken_now, used_now) in zip(runs, pids, before, after):
         with attempt(f"footprint, {run.c.name}"):
-            assert pids and run.p.poll() is None, "it has ended"
-            m = memory(run.pids())
-            rows.append({"contender": run.c.name, "processes": len(pids), "threads": m["threads"],
+            assert each and run.p.poll() is None, "it has ended"
+            m, took = memory(run.pids()), end - begin
+            rows.append({"contender": run.c.name, "processes": len(each), "threads": m["threads"],
                          "rss_kib": m["rss"], "pss_kib": m["pss"], "dirty_kib": m["dirty"], "peak_kib": m["peak"],
-                         "wakeups_per_s": (wakeups(pids) - wakes) / seconds,
-                         "cpu_ms_per_min": (cpu(pids) - used) / seconds * 60e3})
+                         "wakeups_per_s": (woken_now - woken) / took, "cpu_ms_per_min": (used_now - used) / took * 60e3})
         run.stop()
     return rows
 
@@ -86,6 +91,11 @@ def restart():
             stamp = run.last = getattr(run, "last", None) or run.stamps.next(5)
             if stamp is None:
                 continue
+            if label == "young" and n == 0:  # the one that is there has settled
+                h.kill(stamp[1])
+                stamp = run.last = run.stamps.next(6)
+                if stamp is None:
+                    continue
             time.sleep(max(0, stamp[2] / 1e9 + age - time.monotonic()))
             at = time.monotonic_ns()
             h.kill(stamp[1])

@@ -24,7 +24,8 @@ def test_every_benchmark_runs(names, tmp_path):
     run = subprocess.run([*bench, *names.split(), "--scale", "0.01", "--only", peers, "--json", file], capture_output=True,
                          text=True, timeout=150, env=os.environ | {"PATH": f"{BINARIES}:{os.environ['PATH']}:/usr/sbin"})
     assert run.returncode == 0, run.stderr
-    assert run.stderr == "", "something could not be measured"
+    trouble = [line for line in run.stderr.splitlines() if "other panelind ran beside" not in line]
+    assert not trouble, "something could not be measured"
     measured = json.loads(file.read_text())["results"]
     assert list(measured) == names.split()
     for name, rows in measured.items():
