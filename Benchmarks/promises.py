@@ -59,7 +59,8 @@ def promises(results: dict[str, list[dict]]) -> list[Promise]:
     promise("answers", "GETs lost at concurrency 80 with kills in mid-answer, answer not begun",
             figure("lost", "answers"), 0, 0, short=True)
     reloads = row("reload", "panelind-reload")
-    promise("reload", "failed requests over 20 reloads, five of them broken, under 200 a second",
+    counts = [reloads[f"{part}_reloads"] if reloads else 0 for part in ("good", "broken")]
+    promise("reload", f"failed requests over {sum(counts)} reloads, {counts[1]} of them broken, under 200 a second",
             sum(v for k, v in reloads.items() if "_failed_" in k) if reloads else None, 0, 0, short=True)
     promise("reload", "good reloads refused and broken ones accepted, of these", reloads and sum(
         reloads[f"{part}_reloads"] - reloads[f"{part}_told"] for part in ("good", "broken")), 0, 0)
