@@ -34,15 +34,17 @@ public final class HTTPServer {
     /// Makes the handler of a new connection; true for one beyond the limit, which is answered and not kept.
     private let makeConnection: (HTTPServer, Bool) -> any ChannelHandler
     private let loop: any EventLoop
-    private let descriptor: NIOBSDSocket.Handle
+    /// The caller's: what is accepted from is a copy.
+    private let source: NIOBSDSocket.Handle
+    private var descriptor: NIOBSDSocket.Handle
     private var channel: (any Channel)?
     private var isClosed = false
 
     /// Makes a listener that does not accept yet.
     ///
     /// - Parameters:
-    ///   - descriptor: bound; duplicated here, so that the caller keeps its own. Its file description becomes
-    ///     non-blocking and close-on-exec here.
+    ///   - descriptor: bound; duplicated here, so that the caller keeps its own, open until `stopAccepting`.
+    ///     Its file description becomes non-blocking and close-on-exec here.
     ///   - loop: the loop of the calling thread.
     /// - Errors: `Failure` where the descriptor cannot be duplicated.
     public convenience init(
@@ -61,11 +63,14 @@ public final class HTTPServer {
     ) throws(Failure) {
         let copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 3)
         guard copy >= 0 else {
-            throw Failure(description: "cannot use descriptor \(descriptor) as a listener: errno \(errno); is it open?")
+            throw Failure(
+                description: "no copy of its descriptor \(descriptor): \(String(cString: strerror(errno)).lowercased())"
+            )
         }
         // Accepted sockets inherit it; on a unix socket it fails and does not matter.
         var on: CInt = 1
         _ = setsockopt(copy, CInt(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<CInt>.size))
+        source = descriptor
         self.descriptor = copy
         self.loop = loop
         self.limits = limits.fitted()
@@ -76,6 +81,7 @@ public final class HTTPServer {
 
     /// Makes the handlers' side only, without a listener: for tests on an embedded loop.
     init(loop: any EventLoop, limits: HTTPLimits, responder: any Responder) {
+        source = -1
         descriptor = -1
         self.loop = loop
         self.limits = limits
@@ -120,7 +126,24 @@ public final class HTTPServer {
 
     private func started(_ channel: any Channel) {
         self.channel = channel
-        if isClosed { channel.close(promise: nil) }
+        if isClosed { return channel.close(promise: nil) }
+        let bound = NIOLoopBound(self, eventLoop: loop)
+        channel.closeFuture.whenComplete { _ in bound.value.acceptAgain() }
+    }
+
+    /// NIO gives the listener up for an error that is one connection's: a firewall's EPERM, EPROTO, ENETDOWN, which
+    /// accept(2) says to treat like EAGAIN. It is taken up again; until then the kernel queues.
+    private func acceptAgain() {
+        guard !isClosed else { return }
+        channel = nil
+        loop.assumeIsolatedUnsafeUnchecked().scheduleTask(in: .milliseconds(50)) { [weak self] in
+            guard let self, !isClosed else { return }
+            let copy = fcntl(source, F_DUPFD_CLOEXEC, 3)
+            guard copy >= 0 else { return acceptAgain() }
+            descriptor = copy
+            let bound = NIOLoopBound(self, eventLoop: loop)
+            start().whenFailure { _ in bound.value.acceptAgain() }
+        }
     }
 
     /// Gives a new connection its handlers, or no place.
