@@ -4,6 +4,32 @@
 
 import Glibc
 
+/// The memory of the bounded buffer, made before the thread that uses it.
+struct LogBuffer: Sendable {
+    private let address: UInt
+    let size: Int
+    /// Beyond it the pipes are not read.
+    let soft: Int
+
+    /// Maps it; nil where there is no memory. Untouched pages cost nothing, so the reserve is generous.
+    init?(_ configuration: OutputConfiguration) {
+        // A third of the bound is left for one read, and for what has been written and not yet moved away.
+        soft = max(configuration.buffer, 64 << 10) / 3 * 2
+        let limit = max(configuration.lineLimit, 1024)
+        // A read that begins just below `soft` may escape to six times its size; an exit's last read is a pipe more.
+        let reserve = 8 * (Engine.readBlock + limit) + (4 << 20)
+        size = (soft + reserve + 4095) & ~4095
+        let block = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        guard let block, block != MAP_FAILED else { return nil }
+        address = UInt(bitPattern: block)
+    }
+
+    var base: MutableBytes? { MutableBytes(bitPattern: address) }
+
+    /// Gives it back.
+    func release() { munmap(base, size) }
+}
+
 /// Bytes on their way to a descriptor.
 struct ByteSink: ~Copyable {
     /// How a descriptor is written.
@@ -46,7 +72,7 @@ struct ByteSink: ~Copyable {
     private var retryAt: Int64 = 0
     private(set) var dropped = 0
 
-    init(descriptor: Int32, soft: Int, reserve: Int, journal: JournalSocket? = nil) {
+    init(descriptor: Int32, buffer: LogBuffer, journal: JournalSocket? = nil) {
         var status = stat()
         var way = Way.plain
         var own: Int32 = -1
@@ -68,13 +94,10 @@ struct ByteSink: ~Copyable {
         self.way = way
         self.descriptor = own >= 0 ? own : descriptor
         ownsDescriptor = own >= 0
-        self.soft = soft
-        // Untouched pages cost nothing; so the reserve may be generous.
-        let size = (soft + reserve + 4095) & ~4095
-        let block = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-        guard let block, block != MAP_FAILED else { fatalError("cannot map \(size) bytes of log buffer: \(errno)") }
-        base = block.assumingMemoryBound(to: UInt8.self)
-        hard = size
+        soft = buffer.soft
+        guard let base = buffer.base else { fatalError("a mapping is never at 0") }
+        self.base = base
+        hard = buffer.size
         kept.reserveCapacity(Self.maxKept)
     }
 

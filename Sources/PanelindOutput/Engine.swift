@@ -32,7 +32,7 @@ struct Engine: ~Copyable {
     private let polls: UnsafeMutablePointer<pollfd>
     private var pace = Pace()
 
-    init(_ configuration: OutputConfiguration, queue: OutputQueue) {
+    init(_ configuration: OutputConfiguration, queue: OutputQueue, buffer: LogBuffer) {
         let format: RecordSink.Format =
             switch configuration.format {
             case .text(let colour): .text(colour: colour)
@@ -43,7 +43,7 @@ struct Engine: ~Copyable {
         self.queue = queue
         lineLimit = max(configuration.lineLimit, 1024)
         level = configuration.level
-        out = RecordSink(configuration, format: format, readBlock: Self.readBlock)
+        out = RecordSink(configuration, format: format, buffer: buffer)
         ring = Ring(bytes: configuration.ringBytes, lines: configuration.ringLines)
         sources = .allocate(capacity: Self.maxSources)
         polls = .allocate(capacity: Self.maxSources + 2)

@@ -14,6 +14,11 @@ public struct OutputError: Error, Hashable, CustomStringConvertible {
     init(_ description: String) { self.description = description }
 }
 
+/// What an errno means, in lower case.
+func words(_ error: Int32) -> String {
+    strerror(error).map { String(cString: $0).lowercased() } ?? "errno \(error)"
+}
+
 /// The worker's streams and panelind's records on their way to one sink, in a thread of their own (DESIGN section 3).
 ///
 /// Whoever polls `wakeDescriptor` calls `takeReplies` when it is readable. Neither side wakes while nothing happens.
@@ -45,17 +50,26 @@ public final class Output: Sendable {
 
     /// Starts the thread, with all its signals blocked; a second call does nothing.
     ///
-    /// Throws what pthread_create(3) says.
+    /// Throws what pthread_create(3) says, and ENOMEM where there is no memory for `log.buffer`.
     public func start() throws(OutputError) {
         let code = thread.withLock { thread in
             guard thread == nil else { return Int32(0) }
-            let launch = Unmanaged.passRetained(Launch(queue: queue, configuration: configuration))
+            // Here and not in the thread, which could tell nobody.
+            guard let buffer = LogBuffer(configuration) else { return ENOMEM }
+            let launch = Unmanaged.passRetained(Launch(queue: queue, configuration: configuration, buffer: buffer))
             var id = pthread_t()
             let code = pthread_create(&id, nil, runOutput, launch.toOpaque())
-            if code == 0 { thread = id } else { launch.release() }
+            if code == 0 {
+                thread = id
+            } else {
+                launch.release()
+                buffer.release()
+            }
             return code
         }
-        if code != 0 { throw OutputError("cannot start the log's thread: errno \(code)") }
+        if code != 0 {
+            throw OutputError("no thread, or no \(configuration.buffer) bytes, for the log: \(words(code))")
+        }
     }
 
     /// Ends the thread and waits for it: flush first.
@@ -140,10 +154,12 @@ public final class Output: Sendable {
 private final class Launch: Sendable {
     let queue: OutputQueue
     let configuration: OutputConfiguration
+    let buffer: LogBuffer
 
-    init(queue: OutputQueue, configuration: OutputConfiguration) {
+    init(queue: OutputQueue, configuration: OutputConfiguration, buffer: LogBuffer) {
         self.queue = queue
         self.configuration = configuration
+        self.buffer = buffer
     }
 }
 
@@ -159,7 +175,7 @@ private func runOutput(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutableRaw
         _ = write(name, "output", 6)
         close(name)
     }
-    var engine = Engine(launch.configuration, queue: launch.queue)
+    var engine = Engine(launch.configuration, queue: launch.queue, buffer: launch.buffer)
     engine.run()
     return nil
 }

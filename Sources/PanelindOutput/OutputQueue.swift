@@ -25,7 +25,7 @@ struct WakePipe: ~Copyable, Sendable {
 
     init() throws(OutputError) {
         var ends: [Int32] = [-1, -1]
-        guard pipe(&ends) == 0 else { throw OutputError("cannot create a pipe to wake the log: errno \(errno)") }
+        guard pipe(&ends) == 0 else { throw OutputError("no pipe to wake the log: \(words(errno))") }
         for end in ends {
             _ = fcntl(end, F_SETFD, FD_CLOEXEC)
             _ = fcntl(end, F_SETFL, O_NONBLOCK)
@@ -39,7 +39,7 @@ struct WakePipe: ~Copyable, Sendable {
     }
 
     /// Makes the reader readable, as a full pipe is already.
-    func wake() { _ = write(writer, "!", 1) }
+    func wake() { while write(writer, "!", 1) < 0 && errno == EINTR {} }
 
     /// Makes the reader quiet again.
     func drain() {

@@ -67,14 +67,10 @@ struct RecordSink: ~Copyable {
     private let headLengths: UnsafeMutablePointer<(time: Int, all: Int)>
     private static let headStride = 96
 
-    init(_ configuration: OutputConfiguration, format: Format, readBlock: Int) {
+    init(_ configuration: OutputConfiguration, format: Format, buffer: LogBuffer) {
         self.format = format
-        // A third of the bound is left for one read, and for what has been written and not yet moved away.
-        let soft = max(configuration.buffer, 64 << 10) / 3 * 2
-        let limit = max(configuration.lineLimit, 1024)
-        // A read that begins just below `soft` may escape to six times its size; an exit's last read is a pipe more.
         bytes = ByteSink(
-            descriptor: configuration.sink, soft: soft, reserve: 8 * (readBlock + limit) + (4 << 20),
+            descriptor: configuration.sink, buffer: buffer,
             journal: format == .journal
                 ? JournalSocket(path: configuration.journalPath, sendLarge: configuration.largeEntrySender) : nil)
         blocks = configuration.overflow == .block
