@@ -88,12 +88,4 @@ extension Resolver {
         guard let last = commands.last(where: { !$0.allSatisfy(\.isWhitespace) }) else { return false }
         return last.split(whereSeparator: \.isWhitespace).first { !$0.contains("=") } == "exec"
     }
-
-    /// Worth a line in the log, whatever the command.
-    func userWarnings(_ identity: Settings.Identity, _ world: World) -> [String] {
-        guard world.userID != 0, let uid = identity.uid, uid != world.userID else { return [] }
-        return [
-            "worker.user: panelind runs as user \(world.userID) and can hardly become \(uid); start it as root"
-        ]
-    }
 }

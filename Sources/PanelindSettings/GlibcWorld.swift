@@ -23,8 +23,21 @@ extension World {
             group: groupNumber,
             address: hostAddress,
             bindProblem: bindFailure,
-            userID: geteuid())
+            userID: geteuid(),
+            changesUsers: mayChangeUsers())
     }
+}
+
+/// CapEff of /proc/self/status (proc(5)); root without /proc is believed to have all.
+private func mayChangeUsers() -> Bool {
+    guard case .success(let bytes) = readFile("/proc/self/status", limit: 16 << 10),
+        let line = String(decoding: bytes, as: UTF8.self).split(separator: "\n").first(where: {
+            $0.hasPrefix("CapEff:")
+        }),
+        let word = line.split(whereSeparator: \.isWhitespace).last, let capabilities = UInt64(word, radix: 16)
+    else { return geteuid() == 0 }
+    let wanted: UInt64 = 1 << 6 | 1 << 7
+    return capabilities & wanted == wanted
 }
 
 extension Surroundings {

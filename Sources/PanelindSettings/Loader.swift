@@ -85,7 +85,7 @@ public func loadSettings(
         effective: resolver.lines,
         problems: resolver.problems,
         advice: resolver.advice(settings, environmentNames: environment),
-        warnings: sources.warnings + resolver.userWarnings(identity, world))
+        warnings: sources.warnings)
 }
 
 extension Settings {

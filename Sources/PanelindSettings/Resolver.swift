@@ -17,6 +17,7 @@ public struct EffectiveSetting: Hashable, Sendable {
 struct Resolver {
     let given: [String: Given]
     let environment: [String: String]
+    let fileIsUnreadable: Bool
     var platform: Platform = .local
     var problems: [SettingsProblem]
     private(set) var effective: [String: EffectiveSetting] = [:]
@@ -24,6 +25,7 @@ struct Resolver {
     init(_ sources: Sources, environment: [String: String]) {
         given = sources.given
         problems = sources.problems
+        fileIsUnreadable = sources.fileIsUnreadable
         self.environment = environment
     }
 

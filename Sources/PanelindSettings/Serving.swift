@@ -15,6 +15,7 @@ extension Resolver {
     mutating func resolveCommandText() -> (texts: [String], placeholders: Set<Settings.Placeholder>)? {
         guard let given = given[Table.command.key] else {
             show(Table.command, "none", .default)
+            if fileIsUnreadable { return nil }
             problems.append(
                 SettingsProblem(
                     message: "cannot start a worker: worker.command is not set; "

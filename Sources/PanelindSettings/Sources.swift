@@ -13,6 +13,8 @@ struct Sources {
     var given: [String: Given] = [:]
     /// As messages show it; nil without a file.
     var file: String?
+    /// What a file says is not known: what is missing may be in it.
+    var fileIsUnreadable = false
     var problems: [SettingsProblem] = []
     var warnings: [String] = []
 
@@ -37,6 +39,7 @@ struct Sources {
             case .failure(let error):
                 let next = configPath == nil ? "" : "; give the path of a file to --config"
                 problems.append(SettingsProblem(message: "cannot read \(shortened(path)): \(error.text)\(next)"))
+                fileIsUnreadable = true
                 return
             case .success(let bytes):
                 file = path

@@ -120,6 +120,8 @@ public struct World: Sendable {
     public var bindProblem: @Sendable (ListenAddress) -> String?
     /// Our own effective user.
     public var userID: UInt32
+    /// We may become another user and group (CAP_SETUID and CAP_SETGID of capabilities(7)).
+    public var changesUsers: Bool
 
     /// Makes a world of answers.
     public init(
@@ -131,7 +133,8 @@ public struct World: Sendable {
         group: @escaping @Sendable (String) -> UInt32?,
         address: @escaping @Sendable (String) -> String?,
         bindProblem: @escaping @Sendable (ListenAddress) -> String?,
-        userID: UInt32
+        userID: UInt32,
+        changesUsers: Bool? = nil
     ) {
         self.read = read
         self.kind = kind
@@ -142,5 +145,6 @@ public struct World: Sendable {
         self.address = address
         self.bindProblem = bindProblem
         self.userID = userID
+        self.changesUsers = changesUsers ?? (userID == 0)
     }
 }

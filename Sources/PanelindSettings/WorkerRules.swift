@@ -177,6 +177,14 @@ extension Resolver {
                 report(Table.group, "no such group; create it, or write a number")
             }
         }
+        if !world.changesUsers, !identity.isUnchanged {
+            // Already that user: there is nothing to drop.
+            if group == nil, identity.uid == world.userID { return Settings.Identity(userName: identity.userName) }
+            report(
+                user == nil ? Table.group : Table.user,
+                "panelind runs as user \(world.userID) and may not become another; start it as root "
+                    + "(CAP_SETUID, CAP_SETGID), or remove it")
+        }
         return identity
     }
 
@@ -187,6 +195,11 @@ extension Resolver {
             case .some(nil): Settings.Limits.unlimited
             case .some(let number?): UInt64(number)
             }
+        }
+        if let files = number(value(Table.openFiles)), files < 4 {
+            report(
+                Table.openFiles,
+                "three are the standard streams, and no program starts without one more; write 4 or more")
         }
         return Settings.Limits(
             openFiles: number(value(Table.openFiles)), processes: number(value(Table.processes)),

@@ -368,8 +368,35 @@ def test_a_panelind_that_is_not_root_cannot_change_the_user(panelind):
             os.setuid(65534)
 
     daemon = panelind([], {"worker.user": "www-data"}, shared=True, preexec_fn=become)
-    # Capabilities may allow it all the same, so it is a warning first; then each start fails and says why.
-    assert "worker.user" in daemon.wait_event("warning")["message"]
-    assert "EPERM" in daemon.wait_event("worker_exited")["message"]
+    assert daemon.wait() == 78
+    [line] = daemon.stderr.splitlines()
+    assert "worker.user=www-data" in line and "CAP_SETUID" in line
+    assert daemon.events() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give its capabilities up")
+def test_root_without_the_capabilities_cannot_either(panelind):
+    drop = ["setpriv", "--bounding-set", "-setuid", "--inh-caps", "-setuid"]
+    daemon = panelind([], {"worker.user": "www-data"}, shared=True, wrapper=drop)
+    assert daemon.wait() == 78
+    assert "CAP_SETUID" in daemon.stderr
+
+
+@ROOT
+def test_who_is_that_user_already_needs_no_right(panelind):
+    user = pwd.getpwnam("www-data")
+
+    def become():
+        os.setgroups([])
+        os.setgid(user.pw_gid)
+        os.setuid(user.pw_uid)
+
+    daemon = panelind(["dump-state state"], {"worker.user": "www-data"}, shared=True, preexec_fn=become)
+    assert state(daemon)["uid"] == user.pw_uid
     assert daemon.stop() == 0
-    assert daemon.events("worker_started") == []
+
+
+def test_a_limit_of_descriptors_under_which_no_program_starts_is_refused(panelind):
+    daemon = panelind([], {"worker.limits.openFiles": 3})
+    assert daemon.wait() == 78
+    assert "write 4 or more" in daemon.stderr

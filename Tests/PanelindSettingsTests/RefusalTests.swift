@@ -335,11 +335,22 @@ import Testing
         #expect(report.runExitCode == 71)
     }
 
-    @Test("a user that cannot become another one is warned of")
-    func unprivileged() {
+    @Test("who may not become another user is refused, and who is that user already is not")
+    func unprivileged() throws {
         let report = load("worker.user=app", command: frontCommand, in: FakeWorld(userID: 500))
-        #expect(report.problems.isEmpty)
         #expect(
-            report.warnings == ["worker.user: panelind runs as user 500 and can hardly become 1000; start it as root"])
+            report.messages == [
+                "cannot use worker.user=app: panelind runs as user 500 and may not become another; start it as root "
+                    + "(CAP_SETUID, CAP_SETGID), or remove it"
+            ])
+        let already = try load("worker.user=app", command: frontCommand, in: FakeWorld(userID: 1000)).good()
+        #expect(already.worker.identity.isUnchanged)
+        #expect(already.worker.identity.userName == "app")
+    }
+
+    @Test("a limit of descriptors under which no program starts is refused")
+    func tooFewDescriptors() {
+        #expect(load("worker.limits.openFiles=3", command: frontCommand).messages.count == 1)
+        #expect(load("worker.limits.openFiles=4", command: frontCommand).messages.isEmpty)
     }
 }
