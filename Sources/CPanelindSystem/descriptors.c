@@ -10,10 +10,12 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -30,6 +32,8 @@ int panelind_signals_block(const int *signals, size_t count) {
     if (error) return -error;
     // A SIGCHLD inherited as ignored would make the kernel reap our children before we see them.
     if (signal(SIGCHLD, SIG_DFL) == SIG_ERR) return -errno;
+    // A log file at its limit (RLIMIT_FSIZE) is an error of write(2), not our end.
+    if (signal(SIGXFSZ, SIG_IGN) == SIG_ERR) return -errno;
     return signal(SIGPIPE, SIG_IGN) == SIG_ERR ? -errno : 0;
 }
 
@@ -97,6 +101,31 @@ int panelind_pipe(int descriptors[2], int bytes) {
 int panelind_eventfd(void) {
     int descriptor = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     return descriptor < 0 ? -errno : descriptor;
+}
+
+int panelind_loop_trial(int spare) {
+    int loop = epoll_create1(EPOLL_CLOEXEC);
+    if (loop < 0) return -errno;
+    int error = 0;
+    int watched[2] = {eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), -1};
+    if (watched[0] < 0) error = errno;
+    if (!error && (watched[1] = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) < 0) error = errno;
+    for (int i = 0; i < 2 && !error; i++) {
+        struct epoll_event event = {.events = EPOLLIN};
+        if (epoll_ctl(loop, EPOLL_CTL_ADD, watched[i], &event) != 0) error = errno;
+    }
+    // Copies are taken and given back: what has room for them has room for the rest of the start.
+    int copies[64], taken = 0;
+    while (!error && taken < spare && taken < 64) {
+        copies[taken] = fcntl(loop, F_DUPFD_CLOEXEC, 3);
+        if (copies[taken] < 0) error = errno;
+        else taken++;
+    }
+    while (taken > 0) close(copies[--taken]);
+    for (int i = 0; i < 2; i++)
+        if (watched[i] >= 0) close(watched[i]);
+    close(loop);
+    return -error;
 }
 
 int panelind_terminal_columns(int descriptor) {

@@ -28,6 +28,7 @@ public final class Daemon {
     private(set) lazy var desk = ControlDesk(self)
     let control: ControlSocket
     var watches: [Watch] = []
+    var lastingWatches: [LastingWatch] = []
     var interrupts = 0
     var notifications = NotificationIntake()
     let hadTerminal = Terminal.isInput
@@ -61,8 +62,10 @@ public final class Daemon {
             output = try Output(configuration)
             try output.start()
         } catch {
-            return ("cannot start the output: \(error)\n", 71)
+            return ("cannot write the log: \(error)\n", 71)
         }
+        if let error = Children.reaperError { return ("cannot watch the worker: waitid says \(error)\n", 71) }
+        if let shortage = Descriptors.shortage() { return ("\(shortage)\n", 71) }
         let signals: SignalSource
         do { signals = try SignalSource() } catch { return ("cannot watch signals: \(error)\n", 71) }
         let group = MultiThreadedEventLoopGroup.self
@@ -171,20 +174,21 @@ public final class Daemon {
         // The worker first: everything below is needed only when it has something to say.
         driver.enqueue(.operator(.start))
         turn()
-        watches.append(
-            Watch(Self.copy(signals.descriptor), loop: loop) { [unowned self] bytes in
+        lastingWatches = [
+            LastingWatch(signals.descriptor, loop: loop) { [unowned self] bytes in
                 handle(SignalSource.parse(bytes.readableBytesView))
                 turn()
-            })
-        watches.append(
-            Watch(Self.copy(output.wakeDescriptor), loop: loop) { [unowned self] _ in
+            },
+            LastingWatch(output.wakeDescriptor, loop: loop) { [unowned self] _ in
                 for reply in output.takeReplies() { take(reply) }
                 turn()
-            })
+            },
+        ]
         watchForStarts(loop)
         startFront()
         if let settings = performer.settings[0] { learnProject(settings) }
         startSidecar(loop)
+        notifySocket?.removeAbandoned()
         if let listener = control.listener { desk.serve(listener, loop: loop) }
     }
 
@@ -213,12 +217,14 @@ public final class Daemon {
                 descriptor: listener.descriptor, loop: loop, limits: .sidecar(besideFront: performer.front != nil),
                 responder: sidecar)
             sidecarServer = server
-            let output = output
+            let bound = NIOLoopBound(self, eventLoop: loop)
             server.start().whenFailure { error in
-                output.log(OwnRecord(.error, event: "sidecar_failed", message: "cannot serve the sidecar: \(error)"))
+                bound.value.cannotServe("sidecar", "\(error)")
+                bound.value.turn()
             }
         } catch {
-            output.log(OwnRecord(.error, event: "sidecar_failed", message: "cannot serve the sidecar: \(error)"))
+            cannotServe("sidecar", "\(error)")
+            turn()
         }
     }
 
@@ -272,6 +278,7 @@ public final class Daemon {
 
     /// The machine's last action. What was made in the file system goes first.
     private func end(_ code: Int32) -> Never {
+        let code = performer.exitCode(code)
         desk.end(code: code)
         control.listener?.close()
         sidecarServer?.close()
@@ -290,9 +297,6 @@ public final class Daemon {
         var random = SystemRandomNumberGenerator()
         return String(random.next(), radix: 36)
     }
-
-    /// A copy that a watch may own.
-    private static func copy(_ descriptor: Int32) -> Int32 { fcntl(descriptor, F_DUPFD_CLOEXEC, 3) }
 }
 
 extension OutputConfiguration {

@@ -99,6 +99,7 @@ extension Performer {
                         : "panelind did not run for \(gap.rounded.text): CPU freeze, suspension or overload",
                     fields: [Field("gap_seconds", .double(gap.seconds))]))
         case .panelindStopped(let code):
+            let code = exitCode(code)
             log(
                 OwnRecord(
                     code == 0 ? .info : .error, event: "panelind_stopped", message: "panelind stops with code \(code)",

@@ -66,6 +66,8 @@ final class Performer: ActionPerformer {
     /// Where workers make their sockets, by the user they drop to.
     var socketDirectories: [UInt32?: PrivateDirectory] = [:]
     var nextCommand = 0
+    /// Why panelind stops by itself where the machine takes it for a requested stop: a code of CONTRACT section 3.
+    var failure: Int32?
     /// Ctrl-C reached the worker by the terminal already: it is not repeated (CONTRACT section 2, worker.stdin).
     var terminalHasInterrupted = false
     /// Starts that wait until the loop has looked at its descriptors once more.
@@ -95,6 +97,9 @@ final class Performer: ActionPerformer {
         oom = OOMEvidence()
         metrics = Metrics(version: panelindVersion, revision: environment["K_REVISION"] ?? "")
     }
+
+    /// The code that panelind ends with where the machine says this one.
+    func exitCode(_ code: Int32) -> Int32 { code == 0 ? failure ?? 0 : code }
 
     func perform(_ action: Action, at now: Instant) {
         switch action {

@@ -34,13 +34,21 @@ extension Daemon {
     func startFront() {
         guard let front = performer.front else { return }
         let bound = NIOLoopBound(self, eventLoop: performer.loop)
-        front.start().whenFailure { error in bound.value.frontFailed("\(error)") }
+        front.start().whenFailure { error in
+            bound.value.frontFailed("\(error)")
+            bound.value.turn()
+        }
     }
 
-    /// Without its front panelind is of no use: it stops as if told to.
     private func frontFailed(_ why: String) {
-        output.log(OwnRecord(.critical, event: "front_failed", message: "cannot serve the front: \(why)"))
-        driver.enqueue(.operator(.stop(by: "a front that cannot accept")))
+        cannotServe("front", why)
+    }
+
+    /// What is listened on and cannot be served is as good as not bound (71): panelind stops in order.
+    func cannotServe(_ name: String, _ why: String) {
+        output.log(OwnRecord(.critical, event: "\(name)_failed", message: "cannot serve the \(name): \(why)"))
+        performer.failure = 71
+        driver.enqueue(.operator(.stop(by: "a \(name) that cannot be served")))
     }
 }
 

@@ -6,6 +6,33 @@ import Glibc
 import NIOCore
 import NIOPosix
 
+/// A watch over a descriptor that somebody else keeps, for as long as the process lives: without it panelind would be
+/// deaf, so one that ends, or has no descriptor of its own to begin with, is begun again.
+final class LastingWatch {
+    private static let pause: TimeAmount = .milliseconds(100)
+    private let descriptor: Int32
+    private let loop: any EventLoop
+    private let onBytes: (ByteBuffer) -> Void
+    private var watch: Watch?
+
+    init(_ descriptor: Int32, loop: any EventLoop, onBytes: @escaping (ByteBuffer) -> Void) {
+        self.descriptor = descriptor
+        self.loop = loop
+        self.onBytes = onBytes
+        begin()
+    }
+
+    private func begin() {
+        let copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 3)
+        guard copy >= 0 else { return beginSoon() }
+        watch = Watch(copy, loop: loop, onBytes: onBytes, onEnd: { [unowned self] in beginSoon() })
+    }
+
+    private func beginSoon() {
+        loop.assumeIsolatedUnsafeUnchecked().scheduleTask(in: Self.pause) { [unowned self] in begin() }
+    }
+}
+
 /// A channel over one descriptor that is only read.
 final class Watch {
     private var channel: (any Channel)?

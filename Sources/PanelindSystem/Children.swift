@@ -244,9 +244,12 @@ public final class Children {
     }
 
     /// waitid(2) answers: a dead child would be seen.
-    public var reaperWorks: Bool {
+    public var reaperWorks: Bool { Self.reaperError == nil }
+
+    /// Why no child's end would ever be known: what a filter of system calls makes of waitid(2); nil where it works.
+    public static var reaperError: SystemError? {
         let answer = panelind_peek()
-        return answer >= 0 || answer == -ECHILD
+        return answer >= 0 || answer == -ECHILD ? nil : SystemError(answer)
     }
 
     /// Reaps this orphan if it is dead; the next `reap` tells of it.

@@ -64,6 +64,23 @@ public enum Descriptors {
     /// with the limit of before.
     public static func raiseLimit(to most: UInt64 = 16384) { panelind_raise_descriptors(most) }
 
+    /// What a start needs at most besides its listeners, the loop, and the first client.
+    public static let neededForStart = 24
+
+    /// Whether an event loop and the rest of a start would find what they need; NIO ends the process where they do not.
+    ///
+    /// - Returns: the sentence to print, or nil.
+    public static func shortage() -> String? {
+        let result = panelind_loop_trial(Int32(neededForStart))
+        guard result < 0 else { return nil }
+        let error = SystemError(result)
+        var limit = rlimit()
+        guard error.number == EMFILE, getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else {
+            return "cannot make the event loop: \(error)"
+        }
+        return "cannot start: \(error), the limit is \(limit.rlim_cur); raise it (ulimit -n)"
+    }
+
     /// Waits until one is readable or the time is over (poll(2)): true when readable or at its end.
     public static func waitReadable(_ number: Int32, for limit: Duration) -> Bool {
         var entry = pollfd(fd: number, events: Int16(POLLIN), revents: 0)

@@ -117,6 +117,7 @@ public final class Listener {
         guard isBound, listen(descriptor, backlog) == 0 else {
             let error = isBound ? SystemError.last : error
             Glibc.close(descriptor)
+            if isBound { unlink(path) }
             return .failure(failure(address, error))
         }
         if nonBlocking == true { Descriptors.setNonBlocking(descriptor, true) }

@@ -83,6 +83,9 @@ public final class NotifySocket {
 
     deinit { close(descriptor) }
 
+    /// Removes directories like ours that killed ones have left, as far as it gets within a few milliseconds.
+    public func removeAbandoned() { directory.removeAbandonedBeside(within: .milliseconds(5)) }
+
     /// Removes the socket's path and directory, before an exit that runs no deinit.
     public func remove() { directory.remove() }
 

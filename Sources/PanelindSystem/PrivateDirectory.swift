@@ -20,16 +20,21 @@ public final class PrivateDirectory {
 
     /// Where it is: absolute where the variables are, at most 70 bytes, so that a socket's path fits.
     public let path: String
-    /// Which one it is: what has its path may be another by now, where it belongs to the worker's user.
-    private let device: UInt64
-    private let inode: UInt64
+    /// The directory itself, whatever has its path by now: where it belongs to the worker's user, that may be a link to
+    /// another directory, in which we, as root, would remove files that it may not. Locked as long as we live, so that
+    /// a later panelind can tell it from one whose owner was killed; -1 once it is removed.
+    private var number: Int32
 
     private init?(path: String) {
-        var status = stat()
-        guard lstat(path, &status) == 0 else { return nil }
         self.path = path
-        device = UInt64(status.st_dev)
-        inode = UInt64(status.st_ino)
+        number = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+        guard number >= 0 else {
+            let error = errno
+            rmdir(path)
+            errno = error
+            return nil
+        }
+        flock(number, LOCK_EX | LOCK_NB)
     }
 
     deinit { remove() }
@@ -73,41 +78,72 @@ public final class PrivateDirectory {
 
     /// Removes the directory and the files and sockets in it; directories in it stay, and then it stays too.
     public func remove() {
-        guard let number = open() else { return }
-        guard let directory = fdopendir(number) else {
-            close(number)
+        guard number >= 0 else { return }
+        Self.remove(path, through: number) { _ in true }
+        number = -1
+    }
+
+    /// Removes one file or socket in it.
+    public func remove(_ name: String) { unlinkat(number, name, 0) }
+
+    /// Removes what those left beside it that were killed before they could: directories of our name, owner and mode,
+    /// older than a minute, that nobody has locked; of what is in them only sockets.
+    ///
+    /// - Parameter limit: the search ends after so long; the rest is a later one's.
+    public func removeAbandonedBeside(within limit: Duration) {
+        guard let slash = path.lastIndex(of: "/") else { return }
+        let place = path[..<slash]
+        guard let directory = opendir(String(place)) else { return }
+        defer { closedir(directory) }
+        let end = Clock.now() + limit
+        while Clock.now() < end, let entry = readdir(directory) {
+            let name = Self.name(of: entry)
+            guard name.utf8.count == 15, name.hasPrefix("panelind-") else { continue }
+            let path = "\(place)/\(name)"
+            let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+            guard descriptor >= 0 else { continue }
+            var status = stat()
+            // Younger, and it may have been made but not locked yet.
+            if fstat(descriptor, &status) == 0, Self.isMade(like: status), time(nil) - status.st_mtim.tv_sec > 60,
+                flock(descriptor, LOCK_EX | LOCK_NB) == 0
+            {
+                Self.remove(path, through: descriptor) { name in
+                    var status = stat()
+                    return fstatat(descriptor, name, &status, AT_SYMLINK_NOFOLLOW) == 0
+                        && status.st_mode & S_IFMT == S_IFSOCK
+                }
+            } else {
+                close(descriptor)
+            }
+        }
+    }
+
+    /// Has the owner and the mode that `make` gives.
+    private static func isMade(like status: stat) -> Bool {
+        switch status.st_mode & 0o7777 {
+        case 0o700, 0o711: status.st_uid == geteuid()
+        case 0o770: status.st_gid == getegid() && (status.st_uid == geteuid() || geteuid() == 0)
+        default: false
+        }
+    }
+
+    /// Removes what is chosen, and the directory if it is empty then; closes the descriptor.
+    private static func remove(_ path: String, through descriptor: Int32, where isChosen: (String) -> Bool) {
+        guard let directory = fdopendir(descriptor) else {
+            close(descriptor)
             return
         }
         while let entry = readdir(directory) {
-            withUnsafePointer(to: &entry.pointee.d_name) { pointer in
-                pointer.withMemoryRebound(to: CChar.self, capacity: MemoryLayout.size(ofValue: pointer.pointee)) {
-                    // The two that every directory has are directories, which unlinkat refuses.
-                    _ = unlinkat(number, $0, 0)
-                }
-            }
+            let name = name(of: entry)
+            // The two that every directory has are directories, which unlinkat refuses.
+            if isChosen(name) { unlinkat(descriptor, name, 0) }
         }
         closedir(directory)
         rmdir(path)
     }
 
-    /// Removes one file or socket in it.
-    public func remove(_ name: String) {
-        guard let number = open() else { return }
-        unlinkat(number, name, 0)
-        close(number)
-    }
-
-    /// The directory itself, nil where its path leads elsewhere: its owner, the worker's user, may have put a link to
-    /// another directory there, in which we, as root, would remove files that it may not.
-    private func open() -> Int32? {
-        let number = Glibc.open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
-        guard number >= 0 else { return nil }
-        var status = stat()
-        guard fstat(number, &status) == 0, UInt64(status.st_dev) == device, UInt64(status.st_ino) == inode else {
-            close(number)
-            return nil
-        }
-        return number
+    private static func name(of entry: UnsafeMutablePointer<dirent>) -> String {
+        withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
     }
 
     /// Whether every user may pass through the directory and all above it.

@@ -144,7 +144,7 @@ int panelind_pidfd_signal(int pidfd, int signal);
 // close_range(2) on a range without open descriptors: 0 where the call works, or a negative errno.
 int panelind_close_range_probe(unsigned last);
 
-// Blocks these signals in the calling thread and ignores SIGPIPE: 0, or a negative errno.
+// Blocks these signals in the calling thread, ignores SIGPIPE and SIGXFSZ: 0, or a negative errno.
 int panelind_signals_block(const int *signals, size_t count);
 
 // A non-blocking signalfd(2) for these signals, or a negative errno.
@@ -163,6 +163,10 @@ int panelind_pipe(int descriptors[2], int bytes);
 
 // A non-blocking eventfd with CLOEXEC, or a negative errno.
 int panelind_eventfd(void);
+
+// Makes what an event loop is made of (epoll(7), eventfd, timerfd) and `spare` descriptors more, at most 64, and closes
+// all of it: 0, or the negative errno of what could not be had.
+int panelind_loop_trial(int spare);
 
 // The number of columns of this terminal, 0 when it is none.
 int panelind_terminal_columns(int descriptor);
