@@ -70,6 +70,10 @@ deployment: build  ## judge image, build, service, alerts and scripts; needs no 
 	@Tests/Deployment/validators/check_all.sh
 	@.venv/deployment/bin/python -m pytest -q -n 2 Tests/Deployment $(ARGS)
 
+faults: build  ## every system call of a life fails once, one life for each (about half an hour; FIRST=40 of each kind)
+	@scripts/setup end-to-end
+	@.venv/end-to-end/bin/python -m pytest -q -n 0 Tests/EndToEnd/test_faults.py Tests/EndToEnd/sweep_faults.py $(ARGS)
+
 fuzz: setup  ## fuzz the front with sanitizers: make fuzz SECONDS=60 [SANITIZER=thread] [SEED=42]
 	@scripts/fuzz $(SECONDS) $(SANITIZER) $(if $(SEED_GIVEN),$(SEED))
 

@@ -9,6 +9,7 @@ import tempfile
 import pytest
 
 from harness import Daemon, Placement, build_tool
+from harness.faults import Story, build_library
 from harness.front import Fronts
 
 
@@ -80,6 +81,21 @@ def tool(tmp_path_factory):
 
     yield get
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def faults_library(tmp_path_factory):
+    """harness/faults.c, compiled once; every user can load it."""
+    directory = tmp_path_factory.mktemp("faults")
+    for parent in [directory, *directory.parents[:2]]:
+        parent.chmod(0o755)
+    return build_library(directory)
+
+
+@pytest.fixture
+def story(panelind, faults_library, tmp_path):
+    """Tells the life of one panelind with faults in it: `story("accept4=EMFILE@1-3", at="ready")`; see faults.Story."""
+    return lambda rules, **options: Story(panelind, faults_library, tmp_path, rules, **options)
 
 
 @pytest.fixture(params=list(Placement), ids=lambda p: p.value)

@@ -336,3 +336,14 @@ def test_the_leader_dies_with_panelind_after_a_change_of_user_too(panelind):
 
 def _text(path):
     return path.read_text() if path.exists() else ""
+
+
+def test_a_sigterm_that_was_blocked_before_exec_is_not_lost(panelind, placement):
+    """To PID 1 the kernel drops one that is neither blocked nor handled yet; a blocked one waits."""
+    early = (
+        "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]);"
+        " os.kill(os.getpid(), signal.SIGTERM); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    daemon = panelind([], wrapper=[sys.executable, "-c", early], placement=placement)
+    assert daemon.wait() == 0
+    assert daemon.events("panelind_stopped", exit_code=0)
