@@ -219,7 +219,21 @@ enum RequestHead {
             default: continue
             }
         }
+        guard hasValidPort(host) else { throw refusal(400, "an invalid Host") }
         if let absolute, !absolute.names(host) { throw refusal(400, "a target with another host than Host") }
+    }
+
+    /// What follows the name, or the brackets of an address, is nothing or `:` and digits (RFC 3986 section 3.2.2).
+    private static func hasValidPort(_ host: UnsafeRawBufferPointer) -> Bool {
+        var end = 0
+        if host.first == UInt8(ascii: "[") {
+            guard let bracket = host.firstIndex(of: UInt8(ascii: "]")) else { return false }
+            end = bracket + 1
+        } else {
+            end = host.firstIndex(of: UInt8(ascii: ":")) ?? host.count
+        }
+        guard end < host.count else { return true }
+        return host[end] == UInt8(ascii: ":") && host[(end + 1)...].allSatisfy { $0 &- 0x30 < 10 }
     }
 
     /// 501 for codings that exist, 400 for anything else (RFC 9112 section 6.1).
