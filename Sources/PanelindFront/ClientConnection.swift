@@ -253,8 +253,7 @@ final class ClientConnection: ChannelInboundHandler, DeadlineOwner {
     private var method = HTTPMethod.GET
 
     private static func method(_ bytes: UnsafeRawBufferPointer) -> HTTPMethod {
-        if bytes.elementsEqual("GET".utf8) { return .GET }
-        return bytes.elementsEqual("HEAD".utf8) ? .HEAD : .POST
+        bytes.elementsEqual("GET".utf8) ? .GET : bytes.elementsEqual("HEAD".utf8) ? .HEAD : .POST
     }
 
     /// Excepted from every refusal: the connection is kept, in a drain too.
@@ -280,9 +279,7 @@ final class ClientConnection: ChannelInboundHandler, DeadlineOwner {
     }
 
     /// The answer to the present request, which ends it.
-    func answer(
-        status: Int, detail: String, fields: [String], headOnly: Bool, persistence: Persistence
-    ) {
+    func answer(status: Int, detail: String, fields: [String], headOnly: Bool, persistence: Persistence) {
         write(
             AnswerText.problem(
                 status: status, detail: detail, fields: fields, headOnly: headOnly, persistence: persistence))

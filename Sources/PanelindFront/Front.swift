@@ -236,6 +236,9 @@ public final class Front {
 
     // MARK: what connections need
 
+    /// This generation serves, and nothing asks it to end.
+    func routesOnly(to generation: Generation) -> Bool { admission.route == .forward(generation) }
+
     /// The endpoint of a target without its query; compared byte by byte.
     func health(_ target: UnsafeRawBufferPointer) -> HealthEndpoint? {
         let path = UnsafeRawBufferPointer(rebasing: target.prefix { $0 != 0x3f })

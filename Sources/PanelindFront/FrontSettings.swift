@@ -65,6 +65,8 @@ public struct FinishedRequest {
     public let responseBytes: Int
     /// Why it did not end well, in one word or a few; nil where it did.
     public let reason: String?
+    /// The client saw the worker's status, but not the whole answer, and did not leave by itself.
+    public let isCut: Bool
     public let isHTTP10: Bool
     /// The peer's address, or `unix`.
     public let peer: String

@@ -175,19 +175,41 @@ extension Transaction {
         guard upstream === connection, !isOver else { return }
         if isTunnel { return tunnelInputEnded(fromClient: false) }
         if answer != nil, answerBody.endsWithConnection {
-            if isChunked {
-                client.write(ByteBuffer(staticString: "0\r\n\r\n"))
-            }
-            finish()
+            endUnframed(connection.generation)
         } else {
             upstreamLost()
         }
         client.settle(active: true)
     }
 
+    /// A body ended with its connection: whole if the worker lives on, truncated if that was its death, of which the
+    /// kernel tells a moment later. A worker that is to go anyway, or has been replaced, ends it as it likes.
+    private func endUnframed(_ generation: Generation) {
+        guard front.routesOnly(to: generation) else { return finishUnframed() }
+        isUnframedEnd = true
+        wait(.milliseconds(20)) { transaction in
+            if transaction.front.routesOnly(to: generation) { return transaction.finishUnframed() }
+            // Something happened to it. A death is known as one when all of it is gone: `Front.forget`.
+            transaction.wait(.seconds(1)) { $0.finishUnframed() }
+        }
+    }
+
+    private func wait(_ time: TimeAmount, then act: @escaping (Transaction) -> Void) {
+        front.loop.assumeIsolatedUnsafeUnchecked().scheduleTask(in: time) { [self] in
+            guard !isOver else { return }
+            act(self)
+            client.settle(active: true)
+        }
+    }
+
+    private func finishUnframed() {
+        if isChunked { client.write(ByteBuffer(staticString: "0\r\n\r\n")) }
+        finish()
+    }
+
     /// The connection is gone.
     func upstreamEnded(_ connection: UpstreamConnection, reset: Bool) {
-        guard upstream === connection, !isOver else { return }
+        guard upstream === connection, !isOver, !isUnframedEnd else { return }
         if isTunnel {
             upstream = nil
             endTunnel(reset: reset)

@@ -44,6 +44,8 @@ final class Transaction {
     var isChunked = false
     /// An HTTP/1.0 client knows the answer's end by the connection alone: only RST tells truncation from it.
     var endsWithConnection = false
+    /// The answer's body ended with its connection; whether that was the worker's death is not known yet.
+    var isUnframedEnd = false
     /// The client's connection ends with this answer.
     var closesClient = false
     var isTunnel = false
@@ -69,14 +71,14 @@ final class Transaction {
 
     /// The client's bytes are wanted now.
     var wantsBody: Bool {
-        guard !isOver, !body.isWhole, continues != .awaited, let upstream, !isDeafUpstream else { return false }
-        return upstream.isWritable
+        !isOver && !body.isWhole && continues != .awaited && !isDeafUpstream && upstream?.isWritable == true
     }
 
     // MARK: what Admission says
 
     func forward(to generation: Generation) {
         self.generation = generation
+        reason = nil  // What went wrong before is not how it ends.
         front.upstreams.connect(self, to: generation, fresh: false)
     }
 
@@ -89,11 +91,9 @@ final class Transaction {
             detail = "no worker can take the request: \(why.rawValue)"
             reason = why.rawValue
         case .queueFull:
-            detail = "too many requests wait for a worker"
-            reason = "queue_full"
+            (detail, reason) = ("too many requests wait for a worker", "queue_full")
         case .holdOver:
-            detail = "no worker became ready in time"
-            reason = "hold_over"
+            (detail, reason) = ("no worker became ready in time", "hold_over")
         }
         end(answering: 503, detail, fields: ["Retry-After: \(seconds)"])
     }
@@ -304,10 +304,12 @@ final class Transaction {
         upstream = nil
         close(status: answer?.status ?? 0)
         if let connection {
-            let isClean = connection.inbound.readableBytes == 0 && body.isWhole && continues != .awaited
             if isTunnel {
                 connection.closeWhenSent()
-            } else if isClean, answer?.keepsAlive == true {
+            } else if connection.inbound.readableBytes > 0 {
+                front.upstreams.distrust(connection.generation)
+                connection.close()
+            } else if body.isWhole, continues != .awaited, answer?.keepsAlive == true {
                 front.upstreams.give(connection)
             } else {
                 connection.close()
@@ -329,7 +331,7 @@ final class Transaction {
     private func end(answering status: Int?, _ detail: String, fields: [String] = []) {
         if isOver { return }
         let hasBegun = answer != nil
-        close(status: hasBegun ? answer?.status ?? 0 : status ?? 0)
+        close(status: hasBegun ? answer?.status ?? 0 : status ?? 0, isCut: hasBegun && reason != nil)
         guard let status, !hasBegun else {
             return client.abort(reset: isTunnel || endsWithConnection)
         }
@@ -340,7 +342,7 @@ final class Transaction {
     }
 
     /// Lets go of the worker and tells who keeps accounts.
-    private func close(status: Int) {
+    private func close(status: Int, isCut: Bool = false) {
         isOver = true
         upstream?.close(reset: isTunnel && tunnelEnds == 0)
         upstream = nil
@@ -349,8 +351,8 @@ final class Transaction {
             FinishedRequest(
                 status: status, duration: now - startedAt, untilHead: headAt.map { $0 - startedAt },
                 isLasting: isTunnel || answer?.isEventStream == true, requestBytes: requestBytes,
-                responseBytes: responseBytes, reason: reason, isHTTP10: plan.isHTTP10, peer: client.peerText,
-                head: head))
+                responseBytes: responseBytes, reason: reason, isCut: isCut, isHTTP10: plan.isHTTP10,
+                peer: client.peerText, head: head))
     }
 
     /// The final head goes out now.

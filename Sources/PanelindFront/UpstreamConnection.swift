@@ -21,8 +21,8 @@ final class UpstreamConnection: ChannelInboundHandler, DeadlineOwner {
 
     /// Kept: a connection may close after everything else is gone.
     private let pool: UpstreamPool
-    /// Of a unix socket.
-    private let descriptor: CInt?
+    /// The channel's, and closed with it; asked only while that is open.
+    private var descriptor: CInt?
     private var transaction: Transaction?
     private var context: ChannelHandlerContext?
     private var entry: ConnectionDeadlines.Entry?
@@ -31,11 +31,12 @@ final class UpstreamConnection: ChannelInboundHandler, DeadlineOwner {
     private var outputEnded = false
     private var hasFailed = false
     private var hasUnflushed = false
+    /// It waits for its next request.
+    private var isResting = false
 
-    init(pool: UpstreamPool, generation: Generation, descriptor: CInt?, transaction: Transaction) {
+    init(pool: UpstreamPool, generation: Generation, transaction: Transaction) {
         self.pool = pool
         self.generation = generation
-        self.descriptor = descriptor
         self.transaction = transaction
     }
 
@@ -51,6 +52,8 @@ final class UpstreamConnection: ChannelInboundHandler, DeadlineOwner {
     private func connected() {
         guard entry == nil, !isClosed else { return }
         entry = pool.deadlines.add(self, wait: .answer)
+        let operations = context?.pipeline.syncOperations
+        descriptor = try? operations?.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) { $0 }
         guard let transaction else { return close() }
         transaction.attach(self)
     }
@@ -105,19 +108,26 @@ final class UpstreamConnection: ChannelInboundHandler, DeadlineOwner {
 
     // MARK: what the transaction does
 
-    /// The peer has not closed it, and nothing came that nobody asked for; as far as we know, or as the kernel does.
-    func isUsable(looking: Bool) -> Bool {
+    /// The peer has not closed it, and nothing came that nobody asked for, as far as the kernel knows: what it holds
+    /// already would be read as the answer to the next request.
+    var isUsable: Bool {
         guard !isClosed, !inputEnded, inbound.readableBytes == 0 else { return false }
-        guard looking, let descriptor else { return true }
+        guard let descriptor else { return true }
         var byte: UInt8 = 0
-        return recv(descriptor, &byte, 1, CInt(MSG_PEEK) | CInt(MSG_DONTWAIT)) < 0 && errno == EAGAIN
+        let count = recv(descriptor, &byte, 1, CInt(MSG_PEEK) | CInt(MSG_DONTWAIT))
+        if count > 0 { pool.distrust(generation) }
+        return count < 0 && errno == EAGAIN
     }
+
+    /// Since its last answer ended, while it serves nobody.
+    var idleTime: TimeAmount { entry.map { pool.loop.now - $0.since } ?? .zero }
 
     var isWritable: Bool { context?.channel.isWritable ?? false }
 
     /// Serves this transaction from now on.
     func begin(_ transaction: Transaction) {
         self.transaction = transaction
+        isResting = false
         wait(.answer)
     }
 
@@ -135,6 +145,7 @@ final class UpstreamConnection: ChannelInboundHandler, DeadlineOwner {
     func rest() {
         transaction = nil
         inbound = ByteBuffer()
+        isResting = true
         wait(.idle)
         context?.read()
     }
@@ -185,6 +196,7 @@ final class UpstreamConnection: ChannelInboundHandler, DeadlineOwner {
         guard let transaction else {
             // Bytes that nobody asked for: whose answer would they be?
             pool.remove(self)
+            if isResting { pool.distrust(generation) }
             return close()
         }
         transaction.received(self)

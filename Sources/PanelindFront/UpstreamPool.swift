@@ -10,8 +10,11 @@ import PanelindHTTP
 
 /// The register of connections to workers; on the loop's thread only.
 final class UpstreamPool {
-    /// Below the shortest keep-alive of the usual workers (uvicorn's is 5 s).
+    /// Below the keep-alive of most workers (uvicorn's is 5 s, gunicorn's 2 s).
     private static let idleTime: TimeAmount = .seconds(3)
+    /// A worker may close a connection at the very moment it is used again. A request that must not be made twice
+    /// would be lost with it, so it goes only where the last answer is younger than any usual keep-alive.
+    private static let freshTime: TimeAmount = .milliseconds(500)
     /// A worker that neither answers nor says `100 Continue` for so long gets the body.
     private static let continueTime: TimeAmount = .seconds(3)
     /// A unix socket's queue is full: asked again so often, every 10 ms.
@@ -19,12 +22,16 @@ final class UpstreamPool {
 
     let deadlines: ConnectionDeadlines
     private unowned let front: Front
+    let loop: any EventLoop
     private var addresses: [Generation: UpstreamAddress] = [:]
     /// The one used last is last, and taken first.
     private var idle: [Generation: [UpstreamConnection]] = [:]
+    /// Workers that have sent what nobody asked for.
+    private var distrusted: Set<Generation> = []
 
     init(front: Front) {
         self.front = front
+        loop = front.loop
         deadlines = ConnectionDeadlines(
             loop: front.loop,
             limits: [
@@ -41,6 +48,7 @@ final class UpstreamPool {
 
     func forget(_ generation: Generation) {
         addresses[generation] = nil
+        distrusted.remove(generation)
         for connection in idle.removeValue(forKey: generation) ?? [] { connection.close() }
     }
 
@@ -54,9 +62,10 @@ final class UpstreamPool {
 
     /// Gives the transaction a connection, now or later; `unreachable` where there is none to be had.
     func connect(_ transaction: Transaction, to generation: Generation, fresh: Bool) {
-        while !fresh, let connection = idle[generation]?.popLast() {
-            // What may be made twice is tried; what may not is worth a look at the socket first.
-            if connection.isUsable(looking: !transaction.plan.canRetry) {
+        while !fresh, let connection = idle[generation]?.last {
+            if !transaction.plan.canRetry, connection.idleTime > Self.freshTime { break }
+            idle[generation]?.removeLast()
+            if connection.isUsable {
                 connection.isReused = true
                 return transaction.attach(connection)
             }
@@ -72,11 +81,19 @@ final class UpstreamPool {
 
     /// A request is over and the connection in order: it may serve the next.
     func give(_ connection: UpstreamConnection) {
-        guard addresses[connection.generation] != nil, isRouted(connection.generation) else {
+        let generation = connection.generation
+        guard addresses[generation] != nil, isRouted(generation), !distrusted.contains(generation) else {
             return connection.close()
         }
         connection.rest()
-        idle[connection.generation, default: []].append(connection)
+        idle[generation, default: []].append(connection)
+    }
+
+    /// The worker sent more than an answer. What comes behind one that looks whole would be read as the next, where
+    /// it comes too late to be seen before: each of its connections serves one request from now on.
+    func distrust(_ generation: Generation) {
+        guard addresses[generation] != nil, distrusted.insert(generation).inserted else { return }
+        for connection in idle.removeValue(forKey: generation) ?? [] { connection.close() }
     }
 
     /// It closed while it was idle.
@@ -115,14 +132,12 @@ final class UpstreamPool {
             Glibc.close(descriptor)
             return transaction.unreachable(EPERM)
         }
-        let connection = UpstreamConnection(
-            pool: self, generation: generation, descriptor: descriptor, transaction: transaction)
+        let connection = UpstreamConnection(pool: self, generation: generation, transaction: transaction)
         finish(bootstrap(connection).withConnectedSocket(descriptor), connection)
     }
 
     private func connectTCP(_ transaction: Transaction, _ generation: Generation, _ address: SocketAddress) {
-        let connection = UpstreamConnection(
-            pool: self, generation: generation, descriptor: nil, transaction: transaction)
+        let connection = UpstreamConnection(pool: self, generation: generation, transaction: transaction)
         finish(
             bootstrap(connection).channelOption(.tcpOption(.tcp_nodelay), value: 1)
                 .connectTimeout(.seconds(5)).connect(to: address),

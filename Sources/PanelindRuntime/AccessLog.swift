@@ -41,11 +41,6 @@ extension Performer {
     }
 }
 
-extension FinishedRequest {
-    /// The client saw a status of success, but not the whole answer.
-    var isCut: Bool { status < 500 && status != 499 && reason != nil && reason != "client_closed" && status >= 100 }
-}
-
 /// The form of access records.
 enum AccessLog {
     /// One record; `httpRequest` as Cloud Logging's HttpRequest (sizes are text there, for they are 64 bits wide).

@@ -139,8 +139,8 @@ struct BodyTests {
         let head = try accepted(request("X-A: 1", "x-a: 2", "Referer:", method: "POST", target: "/a?b=c")).forwarded
         let finished = FinishedRequest(
             status: 200, duration: .milliseconds(5), untilHead: nil, isLasting: false, requestBytes: 0,
-            responseBytes: 0,
-            reason: nil, isHTTP10: false, peer: "1.2.3.4", head: ByteBuffer(bytes: head))
+            responseBytes: 0, reason: nil, isCut: false, isHTTP10: false, peer: "1.2.3.4",
+            head: ByteBuffer(bytes: head))
         #expect(finished.methodAndTarget == ("POST", "/a?b=c"))
         #expect(finished.field("x-a") == "1")
         #expect(finished.field("referer")?.isEmpty == true)
