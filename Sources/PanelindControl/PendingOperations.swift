@@ -30,6 +30,17 @@ final class PendingOperations {
         /// There is an old worker beside the new one.
         var overlaps = false
         let answer: (Outcome) -> Void
+
+        /// The step in which its reload begins.
+        mutating func noteBegin(_ step: Step) {
+            stopsFirst = step.actions.contains { action in
+                // Side by side the new one is started in this very step; else the old one is told to go.
+                if case .worker(_, .signal) = action { return true }
+                return false
+            }
+            // In backoff or failed there is no old one; it starts alone.
+            overlaps = !stopsFirst && step.from != .backoff && step.from != .failed
+        }
     }
 
     private var waiters: [Waiter] = []
@@ -72,6 +83,11 @@ final class PendingOperations {
                             "worker \(generation) ended before it was ready: \(ending.text)\(next); see panelind why",
                         members: [JSON.Member("generation", .int(Int64(generation.number)))])
                 }
+            case .reloadBegin:
+                // At once, or when the worker that the reload before it left over has gone.
+                for index in waiters.indices where waiters[index].kind == .reload && waiters[index].isBegun {
+                    waiters[index].noteBegin(step)
+                }
             case .reloadEnd(let generation, let failure):
                 // A reload that was refused beside this one is told in the step of its own wish.
                 if case .operator(.reload) = step.event { continue }
@@ -102,13 +118,6 @@ final class PendingOperations {
             return finish(index, Outcome(status: 409, message: "panelind is ending, and starts no worker any more"))
         }
         waiters[index].isBegun = true
-        waiters[index].stopsFirst = step.actions.contains { action in
-            // Side by side the new one is started in this very step; else the old one is told to go.
-            if case .worker(_, .signal) = action { return true }
-            return false
-        }
-        // In backoff or failed there is no old one; it starts alone.
-        waiters[index].overlaps = !waiters[index].stopsFirst && step.from != .backoff && step.from != .failed
         for case .report(.reloadEnd(_, let failure?)) in step.actions where kind == .reload {
             return finish(index, Outcome(status: 409, message: failure))
         }

@@ -58,6 +58,7 @@ extension Supervisor {
         other = nil
         guard let new = nextReload, intent == .run else { return }
         nextReload = nil
+        out.because(.reloadRequested)
         beginReload(new, at: now, &out)
     }
 

@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import tempfile
+import threading
 import time
 
 import pytest
 
 from harness import free_port, is_alive, wait_until
+from harness.control import Control
 from harness.director import answer, chunk, chunked_head, send, sse_head, upgraded
 from harness.load import Load
 from harness.rawclient import Truncated
@@ -274,3 +276,26 @@ def test_a_bad_configuration_changes_nothing(front):
         one.daemon.settings = before
     assert is_alive(leader)
     assert one.get("/x").body == b"1"
+
+
+def test_a_reload_behind_one_that_is_done_waits_for_the_old_worker_to_leave(front):
+    one = front({"g1 /slow": [["body"], ["gate", "slow"], answer(200, b"slow")]}, {"control.path": "control.sock"})
+    control = Control(one.daemon.directory / "control.sock")
+    with one.client() as client:
+        client.get("/slow")
+        one.director.at_gate("slow")
+        assert control.post("/v1/reload")[0] == 200, "done: the new one serves"
+        codes = []
+        asking = [threading.Thread(target=lambda: codes.append(control.post("/v1/reload")[0])) for _ in range(2)]
+        for thread in asking:
+            thread.start()
+        wait_until(lambda: codes, "one is refused: only one can wait")
+        assert codes == [409]
+        one.director.release("slow")
+        assert client.answer().body == b"slow"
+        for thread in asking:
+            thread.join()
+    assert codes == [409, 200]
+    one.daemon.ready(3)
+    assert one.serves()
+    assert one.daemon.stop() == 0
