@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # systemd-all.sh
-# One package in every environment with a systemd: 257 and 252 side by side, then a whole machine.
+# One package in every environment with a systemd: 257 and 252 side by side, a worker that inherits the socket, then a whole machine.
 # Read systemd.sh and machine.sh for what they show.
 #
 #   sudo Tests/Environments/systemd-all.sh     PANELIND_BIN_DIR: the build, if not .build/release
@@ -20,5 +20,6 @@ other=$!
 "$ENV_DIR/systemd.sh" trixie || bad "systemd.sh trixie"
 wait "$other" || bad "systemd.sh bookworm"
 cat "$work/bookworm.log"
+PANELIND_TEST_MODE=socket "$ENV_DIR/systemd.sh" trixie start reload sockets || bad "systemd.sh trixie in socket mode"
 "$ENV_DIR/machine.sh" || bad "machine.sh"
 finish

@@ -169,7 +169,7 @@ part_journal() {
     tell restart
     retry 5 logged '.PANELIND_EVENT == "worker_ready"' || true
     check "an event can be filtered by" logged '.PANELIND_EVENT == "worker_ready" and .PANELIND_GENERATION == "1"'
-    expect "journalctl finds it by its fields" '*ready*' "$(sd_exec journalctl -q --no-pager -o cat --after-cursor="$CURSOR" \
+    expect "journalctl finds it by its fields" '*ready*' "$(sd_exec journalctl -q --no-pager -o cat _PID="$(main_pid)" \
         PANELIND_EVENT=worker_ready PANELIND_GENERATION=1)"
     check "the worker's lines carry stream and generation" logged \
         '.MESSAGE == "as an error" and .PANELIND_STREAM == "stdout" and .PANELIND_GENERATION == "1"'
