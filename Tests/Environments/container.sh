@@ -196,8 +196,12 @@ check "the request is under way" retry 5 in_flight
 stop
 wait "$slow" && ok "the request was answered" || bad "the request was lost: $(cat "$work/slow")"
 
-say "a port that is none"
-for given in '' 0 70000 http; do
+say "no port, and ports that are none"
+begin empty --env PORT=
+port=8080
+check "PORT='': 8080" ready
+stop
+for given in 0 70000 http; do
     said=$(podman run --rm --pull=never --no-healthcheck --network none --read-only --env PORT="$given" "$agent" 2>&1) && code=0 || code=$?
     expect "PORT='$given': 78, with its name" '78 *PORT*' "$code $said"
 done
