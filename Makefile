@@ -74,7 +74,7 @@ faults: build  ## every system call of a life fails once, one life for each (abo
 	@scripts/setup end-to-end
 	@.venv/end-to-end/bin/python -m pytest -q -n 0 Tests/EndToEnd/test_faults.py Tests/EndToEnd/sweep_faults.py $(ARGS)
 
-fuzz: setup  ## fuzz the front with sanitizers: make fuzz SECONDS=60 [SANITIZER=thread] [SEED=42]
+fuzz: setup  ## fuzz all that reads from outside: make fuzz SECONDS=60 [SANITIZER=thread|none] [SEED=42]
 	@scripts/fuzz $(SECONDS) $(SANITIZER) $(if $(SEED_GIVEN),$(SEED))
 
 seeds: setup  ## simulated worlds, 5,000 of them: every law holds in each (SEEDS='0..<5000')

@@ -79,7 +79,8 @@ let package = Package(
         .target(
             name: "PanelindFuzz",
             dependencies: [
-                "PanelindCore", "PanelindHTTP", "PanelindFront",
+                "PanelindCore", "PanelindSettings", "PanelindSystem", "PanelindOutput", "PanelindHTTP", "PanelindFront",
+                "PanelindControl",
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
@@ -117,6 +118,7 @@ let package = Package(
                 .product(name: "NIOPosix", package: "swift-nio"),
             ],
             swiftSettings: strict),
+        .testTarget(name: "PanelindFuzzTests", dependencies: ["PanelindFuzz"], swiftSettings: strict),
         .testTarget(name: "PanelindSimulationTests", dependencies: ["PanelindSimulation"], swiftSettings: strict),
     ]
 )

@@ -78,7 +78,7 @@ public final class PageServer {
     }
 
     /// The Host of a browser that was sent here by its user: an address of loopback, or localhost.
-    static func namesThisMachine(_ host: String) -> Bool {
+    package static func namesThisMachine(_ host: String) -> Bool {
         var name = Substring(host.lowercased())
         if name.hasPrefix("["), let end = name.firstIndex(of: "]") {
             name = name[name.index(after: name.startIndex)..<end]
@@ -87,7 +87,9 @@ public final class PageServer {
         if let colon = name.lastIndex(of: ":") { name = name[..<colon] }
         if name == "localhost" || name.hasSuffix(".localhost") { return true }
         let parts = name.split(separator: ".", omittingEmptySubsequences: false)
-        return parts.count == 4 && parts[0] == "127" && parts.allSatisfy { UInt8($0) != nil }
+        // Digits only: `+1` is a number for UInt8, and a name for a browser.
+        return parts.count == 4 && parts[0] == "127"
+            && parts.allSatisfy { part in UInt8(part) != nil && part.utf8.allSatisfy { (48...57).contains($0) } }
     }
 
     // MARK: live

@@ -3,15 +3,15 @@
 //  Pure. Read before ControlResponder.swift.
 
 /// The query of one request (`a=1&b=2`, percent-encoded).
-struct Query {
+package struct Query {
     /// A parameter that cannot be used, in a sentence.
-    struct Refusal: Error, Hashable {
-        var detail: String
+    package struct Refusal: Error, Hashable {
+        package var detail: String
     }
 
     private let pairs: [(name: String, value: String)]
 
-    init(_ text: Substring?) {
+    package init(_ text: Substring?) {
         pairs = (text ?? "").split(separator: "&").map { pair in
             let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
             return (Self.decoded(parts[0]), parts.count > 1 ? Self.decoded(parts[1]) : "")
@@ -19,7 +19,7 @@ struct Query {
     }
 
     /// A whole number in this range, or nil where the parameter is absent.
-    func number(_ name: String, in range: ClosedRange<UInt64>) throws(Refusal) -> UInt64? {
+    package func number(_ name: String, in range: ClosedRange<UInt64>) throws(Refusal) -> UInt64? {
         guard let text = try value(name) else { return nil }
         return try Self.number(text, named: name, in: range)
     }
@@ -37,7 +37,7 @@ struct Query {
     }
 
     /// `true` or `false`; false where the parameter is absent.
-    func flag(_ name: String) throws(Refusal) -> Bool {
+    package func flag(_ name: String) throws(Refusal) -> Bool {
         switch try value(name) {
         case nil, "false"?: return false
         case "true"?: return true

@@ -45,11 +45,11 @@ public struct Dice {
 }
 
 /// Makes what is thrown.
-public struct Material {
-    public var dice: Dice
+struct Material {
+    var dice: Dice
 
-    /// Makes the material of a seed.
-    public init(seed: UInt64) { dice = Dice(seed: seed) }
+    /// Makes the material of these dice.
+    init(_ dice: Dice) { self.dice = dice }
 
     /// What a good head may have, and what makes it odd.
     private struct Choice {
@@ -93,14 +93,16 @@ public struct Material {
             "Host: a b", "Host: x, y", "Host:", "Expect: 200-ok", "X: a\u{0}b", "X: a\u{7f}b", "X: a\rb", "X: a\nb",
             "X: a\r\n b", "X\u{e9}: 1", ": 1", "X", "X: 1\r\n\tContent-Length: 5", "\u{0}",
         ])
-    private static let words = [
+    static let words = [
         "\r\n", "\r\n\r\n", "\n", "\r", "\n\n", "\0", ":", " ", "\t", ",", "\u{7f}", "\u{80}", "0\r\n\r\n", "5\r\n",
         "Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n", "Host: x\r\n", "GET / HTTP/1.1\r\n", " HTTP/1.1",
         "chunked", "close", ";", "=", "ffffffffffffffff", "\u{b}", "\u{c}", "\u{a0}", "HTTP/1.1 200 OK\r\n",
     ]
 
+    private static let wordBytes = words.map { Array($0.utf8) }
+
     /// The head of a request: mostly a good one with something odd about it.
-    public mutating func requestHead() -> [UInt8] {
+    mutating func requestHead() -> [UInt8] {
         let start = "\(choose(Self.methods)) \(choose(Self.targets)) \(choose(Self.versions))\r\n"
         return finish(dice.once(in: 20) ? start : start + "Host: x\r\n")
     }
@@ -110,14 +112,14 @@ public struct Material {
     }
 
     /// A head of a request that is certainly good, before anything odd happens to it.
-    public mutating func plainRequestHead() -> [UInt8] {
+    mutating func plainRequestHead() -> [UInt8] {
         let body = dice.pick(["", "", "Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n"])
         let method = dice.pick(["GET", "POST", "HEAD", "OPTIONS", "PUT"])
         return mutated(Array("\(method) /a?b HTTP/1.1\r\nHost: x\r\nX-A: b\r\n\(body)\r\n".utf8))
     }
 
     /// The head of an answer.
-    public mutating func answerHead() -> [UInt8] {
+    mutating func answerHead() -> [UInt8] {
         let version = dice.pick(["HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "HTTP/1.2", "http/1.1"])
         let status = dice.pick([
             "200 OK", "200 OK", "200", "200 ", "204 No Content", "304 Not Modified", "205 Reset", "100 Continue",
@@ -141,7 +143,7 @@ public struct Material {
     }
 
     /// A chunked body, mostly a good one, with something behind it.
-    public mutating func chunkedBody() -> [UInt8] {
+    mutating func chunkedBody() -> [UInt8] {
         var bytes: [UInt8] = []
         for _ in 0..<dice.roll(6) {
             let count = 1 + dice.roll(dice.once(in: 10) ? 20_000 : 40)
@@ -163,21 +165,5 @@ public struct Material {
         return dice.once(in: 2) ? bytes : mutated(bytes)
     }
 
-    /// The same with a few bytes changed, taken out, doubled or put in.
-    public mutating func mutated(_ bytes: [UInt8]) -> [UInt8] {
-        var bytes = bytes
-        for _ in 0...dice.roll(3) where !bytes.isEmpty {
-            let at = dice.roll(bytes.count)
-            let count = min(bytes.count - at, 1 + dice.roll(dice.once(in: 4) ? 40 : 3))
-            switch dice.roll(6) {
-            case 0: bytes[at] = UInt8(truncatingIfNeeded: dice.roll(256))
-            case 1: bytes[at] = dice.pick([0x0d, 0x0a, 0x00, 0x20, 0x09, 0x3a, 0x2c, 0x80, 0xff, 0x7f, 0x0b])
-            case 2: bytes.removeSubrange(at..<(at + count))
-            case 3: bytes.insert(contentsOf: Array(bytes[at..<(at + count)]), at: dice.roll(bytes.count))
-            case 4: bytes.insert(contentsOf: Array(dice.pick(Self.words).utf8), at: at)
-            default: if dice.once(in: 8) { bytes.removeLast(bytes.count - at) } else { bytes[at] ^= 0x20 }
-            }
-        }
-        return bytes
-    }
+    private mutating func mutated(_ bytes: [UInt8]) -> [UInt8] { dice.mutated(bytes, Self.wordBytes) }
 }

@@ -1,40 +1,79 @@
 //  Pure.swift
-//  The judges under many inputs: they agree with the oracle, with themselves, and with what they write.
-//  A finding is one line with its seed. Read Oracle.swift and PanelindFront/Judging.swift first.
+//  The front's judges under many inputs: they agree with the oracle, with themselves, and with what they write.
+//  Three targets: heads of requests, heads of answers, chunked bodies. Read Oracle.swift and PanelindFront/Judging.swift.
 
 import PanelindFront
 
-/// The judges under fire; one seed is one input of each kind.
-public struct PureFuzz {
-    /// What the oracle and the front do not share, counted, with the seed of the first.
-    public private(set) var tally: [Agreement: (count: Int, seed: UInt64)] = [:]
+/// Heads of requests.
+public final class RequestTarget: FuzzTarget {
+    public static let name = "requests"
+    public static let words = Material.words
+    /// What the oracle and the front do not share, counted, with the first input.
+    private var tally: [Agreement: (count: Int, first: [UInt8])] = [:]
 
-    /// Makes an empty tally.
     public init() {}
 
-    /// Throws what the seed says; the finding, or nil.
-    public mutating func run(seed: UInt64, withOracle: Bool) -> String? {
-        var material = Material(seed: seed)
-        let request = material.dice.once(in: 3) ? material.plainRequestHead() : material.requestHead()
-        if withOracle {
-            let agreement = Oracle.compare(request)
-            tally[agreement] = ((tally[agreement]?.count ?? 0) + 1, tally[agreement]?.seed ?? seed)
-            if case .conflict(let why) = agreement { return "oracle: \(why): \(Self.shown(request))" }
-        }
-        if let finding = Self.request(request, &material.dice) { return "request: \(finding): \(Self.shown(request))" }
-        let answer = material.answerHead()
-        if let finding = Self.answer(answer, toHead: material.dice.once(in: 4)) {
-            return "answer: \(finding): \(Self.shown(answer))"
-        }
-        let body = material.chunkedBody()
-        if let finding = Self.body(body, &material.dice) { return "body: \(finding): \(Self.shown(body))" }
+    public var notes: [String] {
+        tally.sorted { $0.value.count > $1.value.count }.map { "\($1.count) \($0), first \(shown($1.first))" }
+    }
+
+    public func make(_ dice: inout Dice) -> [UInt8] {
+        var material = Material(dice)
+        defer { dice = material.dice }
+        return material.dice.once(in: 3) ? material.plainRequestHead() : material.requestHead()
+    }
+
+    public func judge(_ input: [UInt8], _ dice: inout Dice) -> String? {
+        // The oracle takes most of the time: it sees every 32nd head.
+        if dice.once(in: 32), let finding = consult(input) { return finding }
+        return Pure.request(input, &dice)
+    }
+
+    /// Asks the oracle.
+    func consult(_ input: [UInt8]) -> String? {
+        let agreement = Oracle.compare(input)
+        tally[agreement] = ((tally[agreement]?.count ?? 0) + 1, tally[agreement]?.first ?? input)
+        if case .conflict(let why) = agreement { return "oracle: \(why)" }
         return nil
     }
+}
 
-    static func shown(_ bytes: [UInt8]) -> String {
-        String(decoding: bytes.prefix(600), as: UTF8.self).debugDescription
+/// Heads of answers.
+public final class AnswerTarget: FuzzTarget {
+    public static let name = "answers"
+    public static let words = Material.words
+
+    public init() {}
+
+    public func make(_ dice: inout Dice) -> [UInt8] {
+        var material = Material(dice)
+        defer { dice = material.dice }
+        return material.answerHead()
     }
 
+    public func judge(_ input: [UInt8], _ dice: inout Dice) -> String? {
+        Pure.answer(input, toHead: dice.once(in: 4))
+    }
+}
+
+/// Chunked bodies.
+public final class BodyTarget: FuzzTarget {
+    public static let name = "bodies"
+    public static let words = Material.words
+
+    public init() {}
+
+    public func make(_ dice: inout Dice) -> [UInt8] {
+        var material = Material(dice)
+        defer { dice = material.dice }
+        return material.chunkedBody()
+    }
+
+    public func judge(_ input: [UInt8], _ dice: inout Dice) -> String? { Pure.body(input, &dice) }
+}
+
+/// What holds of the front's judges for every input.
+enum Pure {
     // MARK: requests
 
     /// Judged as a whole, as a beginning, and as it is forwarded.

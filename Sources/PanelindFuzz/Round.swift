@@ -49,7 +49,7 @@ final class Round {
     func note(_ who: String, _ peer: Peer, _ what: String, _ bytes: ArraySlice<UInt8> = []) {
         guard isTraced else { return }
         let time = Self.milliseconds() - startedAt
-        let text = bytes.isEmpty ? "" : " \(bytes.count) \(PureFuzz.shown(Array(bytes.prefix(60))))"
+        let text = bytes.isEmpty ? "" : " \(bytes.count) \(shown(Array(bytes.prefix(60))))"
         print("\(time) ms \(who) \(peer.descriptor): \(what)\(text)")
     }
 

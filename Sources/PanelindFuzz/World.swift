@@ -1,5 +1,5 @@
 //  World.swift
-//  Rounds without end around one front, whose memory must stay what it was.
+//  Rounds without end around one front; and a watch on memory, which must stay what it was.
 //  Read Round.swift first.
 
 import Glibc
@@ -11,8 +11,8 @@ public final class FrontFuzz {
     private let host: FrontHost
     private let listener: PrivateListener
     private var rounds: UInt64 = 0
-    /// Bytes in use when the front was warm.
-    private var warm: Int?
+    /// Requests that clients had to make so far.
+    public private(set) var requests = 0
 
     /// Starts the front.
     public init() throws {
@@ -38,17 +38,29 @@ public final class FrontFuzz {
         }
         let round = Round(
             seed: seed, host: host, listener: listener, generation: Generation(Int(rounds)), isTraced: isTraced)
+        defer { requests += round.plans.count }
         return try round.play()
     }
 
-    /// Whether memory grew since it was first asked; to be asked between rounds.
-    public func memoryFinding() -> String? {
+    /// Ends it.
+    public func stop() throws -> String? { try host.stop() ? nil : "something still holds the front" }
+}
+
+/// Whether memory grows.
+public final class MemoryWatch {
+    /// Bytes in use when it was first asked.
+    private var warm: Int?
+
+    public init() {}
+
+    /// Whether memory grew since it was first asked; to be asked between inputs.
+    public func finding() -> String? {
         let used = Self.bytesInUse()
         guard let warm else {
             warm = used
             return nil
         }
-        return used > warm + (16 << 20) ? "\(used) bytes in use, \(warm) when it was warm" : nil
+        return used > warm + (32 << 20) ? "\(used) bytes in use, \(warm) when it was warm" : nil
     }
 
     /// What the sanitizer counts, where there is one: it keeps what was freed for a while. Else the resident set.
@@ -65,7 +77,4 @@ public final class FrontFuzz {
         let pages = fields.count > 1 ? Int(String(decoding: fields[1], as: UTF8.self)) ?? 0 : 0
         return pages * 4096
     }
-
-    /// Ends it.
-    public func stop() throws -> String? { try host.stop() ? nil : "something still holds the front" }
 }

@@ -80,7 +80,7 @@ public final class HTTPServer {
     }
 
     /// Makes the handlers' side only, without a listener: for tests on an embedded loop.
-    init(loop: any EventLoop, limits: HTTPLimits, responder: any Responder) {
+    package init(loop: any EventLoop, limits: HTTPLimits, responder: any Responder) {
         source = -1
         descriptor = -1
         self.loop = loop
@@ -147,7 +147,7 @@ public final class HTTPServer {
     }
 
     /// Gives a new connection its handlers, or no place.
-    func setUp(_ channel: any Channel) throws {
+    package func setUp(_ channel: any Channel) throws {
         var answersOnce = false
         if deadlines.count >= limits.connections {
             if deadlines.expireLongest(.idle, atLeast: evictableAge) {

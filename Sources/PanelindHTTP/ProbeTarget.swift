@@ -62,7 +62,7 @@ public struct ProbeTarget: Sendable {
     }
 
     /// The request as it goes over the wire; empty for a connection only.
-    func request(version: String) -> ByteBuffer {
+    package func request(version: String) -> ByteBuffer {
         switch question {
         case .connect: ByteBuffer()
         case .get(let path, let host, _):

@@ -138,6 +138,12 @@ struct ByteSink: ~Copyable {
         if kept.count < Self.maxKept { kept.append((at, tail - at)) }
     }
 
+    /// Takes everything out, as if the sink had: for `LineJudging`.
+    mutating func takeAll() -> [UInt8] {
+        defer { empty() }
+        return Array(UnsafeBufferPointer(start: base + head, count: pending))
+    }
+
     /// Counts records that could not even be buffered.
     mutating func countDropped(_ count: Int) { dropped += count }
 

@@ -36,6 +36,8 @@ struct Source: ~Copyable {
     private var phase = TracebackPhase.none
     private var held: MutableBytes?
     private var heldCount = 0
+    /// Lines among them: a first one may be empty.
+    private var heldLines = 0
     /// Its beginning has been written already, as a part.
     private var isHeldCut = false
 
@@ -132,8 +134,9 @@ struct Source: ~Copyable {
         let blank = phase == .blank
         phase = .none
         deadline = .max
-        if let held, heldCount > 0 || isHeldCut { sink.line(held, heldCount, .error, origin, partial: false) }
+        if let held, heldLines > 0 || isHeldCut { sink.line(held, heldCount, .error, origin, partial: false) }
         heldCount = 0
+        heldLines = 0
         isHeldCut = false
         // The blank line behind the error was not part of a chain after all.
         if blank { sink.line(buffer, 0, .info, origin, partial: false) }
@@ -211,16 +214,18 @@ struct Source: ~Copyable {
     private mutating func hold(_ p: Bytes, _ count: Int, _ sink: inout RecordSink) {
         let block = held ?? .allocate(capacity: limit + 1)
         held = block
-        if heldCount > 0, heldCount + 1 + count > limit {
+        if heldLines > 0, heldCount + 1 + count > limit {
             sink.line(block, heldCount, .error, origin, partial: true)
             heldCount = 0
+            heldLines = 0
             isHeldCut = true
-        } else if heldCount > 0 {
+        } else if heldLines > 0 {
             block[heldCount] = 10
             heldCount += 1
         }
         (block + heldCount).update(from: p, count: count)
         heldCount += count
+        heldLines += 1
     }
 
     /// Asks the expression (regexec with REG_STARTEND: no terminating NUL needed).

@@ -34,9 +34,7 @@ extension Daemon {
                     ignored(message.pid)
                     continue
                 }
-                for assignment in Self.known(message.assignments) {
-                    take(assignment.key, assignment.value, owner, message.pid)
-                }
+                for assignment in Self.known(message.assignments) { take(assignment.meaning, owner) }
             }
             if messages.count < NotifySocket.bound { return }
         }
@@ -77,25 +75,13 @@ extension Daemon {
         "READY", "RELOADING", "STOPPING", "STATUS", "WATCHDOG", "EXTEND_TIMEOUT_USEC", "MAINPID",
     ]
 
-    private func take(_ key: String, _ value: String, _ generation: Generation, _ pid: Int32) {
-        func notified(_ notification: PanelindCore.Notification) { performer.tell(generation, .notified(notification)) }
-        switch (key, value) {
-        case ("READY", "1"): notified(.ready)
-        case ("RELOADING", "1"): notified(.reloading)
-        case ("STOPPING", "1"): notified(.stopping)
-        case ("STATUS", _):
-            performer.kept[generation]?.status = value
-            notified(.status(value))
-        case ("WATCHDOG", "1"): notified(.watchdog)
-        case ("WATCHDOG", "trigger"): notified(.watchdogTrigger)
-        case ("EXTEND_TIMEOUT_USEC", _):
-            // An hour at most: a worker cannot put off its own deadline for ever by one message.
-            if let microseconds = Int64(value), microseconds > 0 {
-                notified(.extendTimeout(.microseconds(min(microseconds, 3_600_000_000))))
-            }
-        case ("MAINPID", _):
-            if let main = Int32(value), main > 0 { _ = children.adoptMainPID(generation, main) }
-        default: break
+    private func take(_ meaning: NotifyMessage.Assignment.Meaning?, _ generation: Generation) {
+        switch meaning {
+        case .news(let news):
+            if case .status(let text) = news { performer.kept[generation]?.status = text }
+            performer.tell(generation, .notified(news))
+        case .mainPID(let main): _ = children.adoptMainPID(generation, main)
+        case nil: break
         }
     }
 }

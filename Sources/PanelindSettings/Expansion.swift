@@ -68,31 +68,37 @@ enum Lookup {
 }
 
 /// Expands text into pieces; placeholders count only where `placeholders` says so.
+///
+/// By bytes: a sign that joins the brace before it to one character must not hide the brace.
 func expand(
     _ text: String, placeholders: Bool, _ lookup: (String) -> Lookup
 ) throws(BadValue) -> CommandArgument {
+    try expand(Array(text.utf8)[...], placeholders: placeholders, lookup)
+}
+
+private func expand(
+    _ text: ArraySlice<UInt8>, placeholders: Bool, _ lookup: (String) -> Lookup
+) throws(BadValue) -> CommandArgument {
     var pieces: [CommandArgument.Piece] = []
-    var run = ""
+    var run: [UInt8] = []
     func flush() {
-        if !run.isEmpty { pieces.append(.text(run)) }
-        run = ""
+        if !run.isEmpty { pieces.append(.text(String(decoding: run, as: UTF8.self))) }
+        run = []
     }
-    var rest = Substring(text)
-    while let character = rest.first {
-        if rest.hasPrefix("$$") {
-            run += "$"
-            rest = rest.dropFirst(2)
-        } else if rest.hasPrefix("{{") {
-            run += "{"
-            rest = rest.dropFirst(2)
-        } else if rest.hasPrefix("}}") {
-            run += "}"
+    var rest = text
+    while let byte = rest.first {
+        if byte != dollar, byte != opening, byte != closing {
+            run.append(byte)
+            rest = rest.dropFirst()
+        } else if rest.dropFirst().first == byte {
+            // `$$`, `{{`, `}}`
+            run.append(byte)
             rest = rest.dropFirst(2)
         } else if let reference = Reference(rest) {
             rest = rest.dropFirst(reference.length)
             for piece in try reference.resolve(lookup) {
                 if case .text(let text) = piece {
-                    run += text
+                    run += text.utf8
                 } else {
                     flush()
                     pieces.append(piece)
@@ -103,7 +109,7 @@ func expand(
             pieces.append(piece)
             rest = rest.dropFirst(length)
         } else {
-            run.append(character)
+            run.append(byte)
             rest = rest.dropFirst()
         }
     }
@@ -111,51 +117,54 @@ func expand(
     return CommandArgument(pieces)
 }
 
-private func placeholder(_ text: Substring) -> (CommandArgument.Piece, Int)? {
-    if text.hasPrefix("{socket}") { return (.socket, 8) }
-    if text.hasPrefix("{port}") { return (.port, 6) }
-    if text.hasPrefix("{fd}") { return (.descriptor, 4) }
+private let dollar = UInt8(ascii: "$")
+private let opening = UInt8(ascii: "{")
+private let closing = UInt8(ascii: "}")
+
+private func placeholder(_ text: ArraySlice<UInt8>) -> (CommandArgument.Piece, Int)? {
+    if text.starts(with: "{socket}".utf8) { return (.socket, 8) }
+    if text.starts(with: "{port}".utf8) { return (.port, 6) }
+    if text.starts(with: "{fd}".utf8) { return (.descriptor, 4) }
     return nil
 }
 
 /// `${NAME}` or `${NAME:-default}` at the start of a text.
 private struct Reference {
     var name: String
-    var fallback: String?
-    /// In characters, braces included.
+    var fallback: ArraySlice<UInt8>?
+    /// In bytes, braces included.
     var length: Int
 
-    init?(_ text: Substring) {
-        guard text.hasPrefix("${") else { return nil }
+    init?(_ text: ArraySlice<UInt8>) {
+        guard text.starts(with: [dollar, opening]) else { return nil }
         let body = text.dropFirst(2)
-        let name = body.prefix { $0 != "}" && $0 != ":" }
-        guard isVariableName(name) else { return nil }
+        let name = body.prefix(while: isNameByte)
+        self.name = String(decoding: name, as: UTF8.self)
+        guard isVariableName(self.name) else { return nil }
         let after = body.dropFirst(name.count)
-        if after.first == "}" {
-            self.name = String(name)
+        if after.first == closing {
             length = 2 + name.count + 1
-        } else if after.hasPrefix(":-"), let end = Self.end(of: after.dropFirst(2)) {
-            self.name = String(name)
-            fallback = String(after.dropFirst(2).prefix(end))
+        } else if after.starts(with: ":-".utf8), let end = Self.end(of: after.dropFirst(2)) {
+            fallback = after.dropFirst(2).prefix(end)
             length = 2 + name.count + 2 + end + 1
         } else {
             return nil
         }
     }
 
-    /// How many characters lie before the brace that closes the default; `${…}` may nest in it.
-    private static func end(of text: Substring) -> Int? {
+    /// How many bytes lie before the brace that closes the default; `${…}` may nest in it.
+    private static func end(of text: ArraySlice<UInt8>) -> Int? {
         var depth = 0
-        var previous: Character = " "
-        for (index, character) in text.enumerated() {
-            if character == "}" {
+        var previous: UInt8 = 0
+        for (index, byte) in text.enumerated() {
+            if byte == closing {
                 if depth == 0 { return index }
                 depth -= 1
-            } else if character == "{", previous == "$" {
+            } else if byte == opening, previous == dollar {
                 depth += 1
                 guard depth <= 8 else { return nil }
             }
-            previous = character
+            previous = byte
         }
         return nil
     }

@@ -118,7 +118,10 @@ func decimalText(_ number: Double) -> String {
 /// The name of an environment variable that placeholders can name (POSIX, XBD 8.1).
 func isVariableName(_ text: some StringProtocol) -> Bool {
     guard let first = text.utf8.first, !(0x30...0x39).contains(first) else { return false }
-    return text.utf8.allSatisfy { byte in
-        (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte) || (0x30...0x39).contains(byte) || byte == 0x5F
-    }
+    return text.utf8.allSatisfy(isNameByte)
+}
+
+/// Letters, digits and `_`.
+func isNameByte(_ byte: UInt8) -> Bool {
+    (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte) || (0x30...0x39).contains(byte) || byte == 0x5F
 }

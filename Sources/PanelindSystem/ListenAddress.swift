@@ -149,8 +149,7 @@ enum PortHolder {
                 guard length > 0 else { continue }
                 let link = String(decoding: target.prefix(length).map { UInt8(bitPattern: $0) }, as: UTF8.self)
                 if inodes.contains(link) {
-                    let command = (readText("/proc/\(pid)/comm", limit: 64) ?? "?").filter { $0 != "\n" }
-                    return "; held by pid \(pid) (\(command))"
+                    return "; held by pid \(pid) (\(ProcessTable.name(of: pid) ?? "?"))"
                 }
             }
         }

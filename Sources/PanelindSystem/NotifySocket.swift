@@ -112,14 +112,49 @@ public final class NotifySocket {
     }
 
     /// The lines of a message; nil for text that is not UTF-8 or contains NUL before its end.
-    static func parse(_ bytes: ArraySlice<UInt8>) -> [NotifyMessage.Assignment]? {
+    ///
+    /// By bytes: CR LF is one character of Swift's, and a sign may join itself to the `=`. A CR ends a line as in
+    /// systemd itself.
+    package static func parse(_ bytes: ArraySlice<UInt8>) -> [NotifyMessage.Assignment]? {
         var bytes = bytes
         // Some senders count the terminating NUL of C.
         if bytes.last == 0 { bytes.removeLast() }
-        guard !bytes.contains(0), let text = String(validating: bytes, as: UTF8.self) else { return nil }
-        return text.split(separator: "\n").compactMap { line in
-            guard let equals = line.firstIndex(of: "="), equals > line.startIndex else { return nil }
-            return NotifyMessage.Assignment(String(line[..<equals]), String(line[line.index(after: equals)...]))
+        guard !bytes.contains(0), String(validating: bytes, as: UTF8.self) != nil else { return nil }
+        return bytes.split { $0 == 0x0A || $0 == 0x0D }.compactMap { line in
+            guard let equals = line.firstIndex(of: 0x3D), equals > line.startIndex else { return nil }
+            return NotifyMessage.Assignment(
+                String(decoding: line[..<equals], as: UTF8.self),
+                String(decoding: line[(equals + 1)...], as: UTF8.self))
+        }
+    }
+}
+
+extension NotifyMessage.Assignment {
+    /// What a line asks of panelind.
+    public enum Meaning: Hashable, Sendable {
+        /// News for the machine.
+        case news(PanelindCore.Notification)
+        /// The leader is another process from now on.
+        case mainPID(Int32)
+    }
+
+    /// Nil for what is not understood: unknown assignments are ignored (sd_notify(3)).
+    public var meaning: Meaning? {
+        switch (key, value) {
+        case ("READY", "1"): return .news(.ready)
+        case ("RELOADING", "1"): return .news(.reloading)
+        case ("STOPPING", "1"): return .news(.stopping)
+        case ("STATUS", _): return .news(.status(value))
+        case ("WATCHDOG", "1"): return .news(.watchdog)
+        case ("WATCHDOG", "trigger"): return .news(.watchdogTrigger)
+        case ("EXTEND_TIMEOUT_USEC", _):
+            guard let microseconds = Int64(value), microseconds > 0 else { return nil }
+            // An hour at most: a worker cannot put off its own deadline for ever by one message.
+            return .news(.extendTimeout(.microseconds(min(microseconds, 3_600_000_000))))
+        case ("MAINPID", _):
+            guard let main = Int32(value), main > 0 else { return nil }
+            return .mainPID(main)
+        default: return nil
         }
     }
 }

@@ -14,20 +14,20 @@ struct ProcessIdentity: Hashable {
 }
 
 /// One line of the table.
-struct ProcessEntry {
-    var pid: Int32
-    var parent: Int32
-    var group: Int32
-    var session: Int32
-    var start: UInt64
-    var isAlive: Bool
+package struct ProcessEntry {
+    package var pid: Int32
+    package var parent: Int32
+    package var group: Int32
+    package var session: Int32
+    package var start: UInt64
+    package var isAlive: Bool
     /// State D: in uninterruptible sleep.
-    var isUninterruptible: Bool
+    package var isUninterruptible: Bool
 
     var identity: ProcessIdentity { ProcessIdentity(pid: pid, start: start) }
 
     /// Reads /proc/PID/stat; nil when there is no such process.
-    init?(pid: Int32) {
+    package init?(pid: Int32) {
         var raw = panelind_process()
         guard pid > 0, panelind_process_read(pid, &raw) == 0 else { return nil }
         self.pid = pid
@@ -51,7 +51,7 @@ struct ProcessEntry {
 }
 
 /// All processes that could be seen in one pass over /proc.
-struct ProcessTable {
+package struct ProcessTable {
     private(set) var entries: [Int32: ProcessEntry] = [:]
 
     /// Reads the table: some 15 microseconds for each process of the machine.
@@ -99,14 +99,24 @@ struct ProcessTable {
     }
 
     /// The command line with blanks between the arguments, at most 256 bytes; `[name]` where there is none.
-    static func command(of pid: Int32) -> String {
+    package static func command(of pid: Int32) -> String {
         if case .success(var bytes) = readFile("/proc/\(pid)/cmdline", limit: 256), !bytes.isEmpty {
             while bytes.last == 0 { bytes.removeLast() }
-            // Control characters have no place in a log line.
-            return String(decoding: bytes.map { $0 < 0x20 || $0 == 0x7F ? 0x20 : $0 }, as: UTF8.self)
+            return plain(bytes)
         }
-        guard let name = readText("/proc/\(pid)/comm", limit: 64) else { return "?" }
-        return "[\(name.filter { $0 != "\n" })]"
+        return name(of: pid).map { "[\($0)]" } ?? "?"
+    }
+
+    /// The name that a process has given itself (PR_SET_NAME of prctl(2)); nil where it is gone.
+    package static func name(of pid: Int32) -> String? {
+        guard case .success(var bytes) = readFile("/proc/\(pid)/comm", limit: 64) else { return nil }
+        if bytes.last == 0x0A { bytes.removeLast() }
+        return plain(bytes)
+    }
+
+    /// Control characters have no place in a log line, and any process may have them in its name.
+    private static func plain(_ bytes: [UInt8]) -> String {
+        String(decoding: bytes.map { $0 < 0x20 || $0 == 0x7F ? 0x20 : $0 }, as: UTF8.self)
     }
 
     /// The value of a variable in the environment that the process was executed with; nil when unreadable or absent.

@@ -82,7 +82,10 @@ private enum House {
         ],
         "PanelindSimulation": ["PanelindCore"],
         "panelind-sim": ["PanelindCore", "PanelindSimulation"],
-        "PanelindFuzz": ["PanelindCore", "PanelindHTTP", "PanelindFront"],
+        "PanelindFuzz": [
+            "PanelindCore", "PanelindSettings", "PanelindSystem", "PanelindOutput", "PanelindHTTP", "PanelindFront",
+            "PanelindControl",
+        ],
         "panelind-fuzz": ["PanelindFuzz"],
         "scripted-worker": ["CPanelindSystem"],
     ]

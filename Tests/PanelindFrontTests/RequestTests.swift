@@ -235,13 +235,4 @@ struct RequestTests {
         // Nothing would be proven by heads that both refuse.
         #expect(both > 15)
     }
-
-    @Test("the judges keep their word for each seed", arguments: 0..<8)
-    func seeds(part: Int) {
-        var fuzz = PureFuzz()
-        for seed in 0..<100 {
-            let finding = fuzz.run(seed: UInt64(part * 1000 + seed), withOracle: false)
-            #expect(finding == nil)
-        }
-    }
 }

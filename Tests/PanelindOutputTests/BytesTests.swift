@@ -202,6 +202,8 @@ struct BytesTests {
         }
         #expect(text("\u{1B}[38:5:1mx", toTerminal: true) == "\u{1B}[38:5:1mx\u{1B}[0m")
         #expect(text("sixteen bytes at once\u{7F} and more", toTerminal: true) == "sixteen bytes at once\\x7f and more")
+        // U+009B begins a sequence too, U+00E9 does not.
+        #expect(text("\u{9B}31m\u{E9}\u{80}\u{A0}", toTerminal: false) == "\\x9b31m\u{E9}\\x80\u{A0}")
     }
 
     @Test("the ring keeps exactly the newest lines that fit, in order")

@@ -168,6 +168,20 @@ struct LinesTests {
         worker.end()
     }
 
+    @Test("a blank line where a long traceback is cut is in one of its parts")
+    func blankAtCut() throws {
+        let rig = try Rig { $0.lineLimit = 1024 }
+        let worker = rig.worker()
+        let lines = [
+            "Traceback (most recent call last):", "  " + String(repeating: "a", count: 987), "", "  b", "E: x",
+        ]
+        worker.write(lines.joined(separator: "\n") + "\n")
+        worker.end()
+        let messages = try rig.flushedObjects().compactMap { $0["message"] as? String }
+        #expect(messages.count == 2)
+        #expect(messages.joined(separator: "\n") == lines.joined(separator: "\n"))
+    }
+
     @Test("a traceback over the limit is cut like a line")
     func longTraceback() throws {
         let rig = try Rig { $0.lineLimit = 1024 }

@@ -77,6 +77,14 @@ import Testing
         #expect(loadSettings(request, surroundings, FakeWorld().world).messages == [message])
     }
 
+    @Test("a sign that joins itself to a brace hides neither a variable nor a placeholder")
+    func joinedSigns() throws {
+        let command = ["uvicorn", "{port}\u{301}", "${A}\u{200D}", "$$\u{301}", "${NONE:-x}\u{301}\r\n"]
+        let settings = try load(command: command, environment: ["A": "a"]).good()
+        let filled = settings.worker.command.map { Array($0.filled(socket: "/s", port: 9, descriptor: 3).utf8) }
+        #expect(filled == ["uvicorn", "9\u{301}", "a\u{200D}", "$\u{301}", "x\u{301}\r\n"].map { Array($0.utf8) })
+    }
+
     @Test(
         "a PORT that is no port is refused by its name",
         arguments: [

@@ -36,6 +36,27 @@ struct NotifyTests {
         #expect(socket.receive().isEmpty)
     }
 
+    @Test("lines end at LF and CR, whatever joins them to one character")
+    func lineEnds() {
+        func parsed(_ text: String) -> [NotifyMessage.Assignment]? { NotifySocket.parse(Array(text.utf8)[...]) }
+        #expect(parsed("STATUS=a\r\nREADY=1\r\n") == [.init("STATUS", "a"), .init("READY", "1")])
+        #expect(parsed("STATUS=\u{301}x\nREADY=1") == [.init("STATUS", "\u{301}x"), .init("READY", "1")])
+        #expect(parsed("STATUS=a\r\nREADY=1\r\n")?.compactMap(\.meaning) == [.news(.status("a")), .news(.ready)])
+    }
+
+    @Test("what is asked is bounded; what is no number asks nothing")
+    func meanings() {
+        func meaning(_ key: String, _ value: String) -> NotifyMessage.Assignment.Meaning? {
+            NotifyMessage.Assignment(key, value).meaning
+        }
+        #expect(meaning("EXTEND_TIMEOUT_USEC", "9223372036854775807") == .news(.extendTimeout(.seconds(3600))))
+        #expect(meaning("MAINPID", "12") == .mainPID(12))
+        for (key, value) in [
+            ("EXTEND_TIMEOUT_USEC", "9223372036854775808"), ("EXTEND_TIMEOUT_USEC", "-1"), ("MAINPID", "0"),
+            ("MAINPID", "4294967297"), ("READY", "0"), ("READY", "1 "), ("BARRIER", "1"), ("ready", "1"),
+        ] { #expect(meaning(key, value) == nil) }
+    }
+
     @Test("a flood is taken in bounded portions")
     func flood() throws {
         let socket = try NotifySocket()
