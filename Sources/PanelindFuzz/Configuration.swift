@@ -56,7 +56,7 @@ private enum Bench {
             if holdsControls(Array(text.utf8)) || text.utf8.contains(0x0a) || text.utf8.contains(0x09) {
                 return "a control character in \(text.debugDescription)"
             }
-            if text.utf8.count > 1500 { return "an error of \(text.utf8.count) bytes" }
+            if text.unicodeScalars.count > 4001 { return "an error of \(text.utf8.count) bytes" }
             for mark in text.ranges(of: path + ":") {
                 let number = text[mark.upperBound...].prefix { ("0"..."9").contains($0) }
                 // A file that ends too early is wrong on the line behind its last.

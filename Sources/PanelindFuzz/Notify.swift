@@ -89,7 +89,6 @@ public final class NotifyTarget: FuzzTarget {
             if machine.generations != [generation] { return "\(news) in \(before): another worker" }
             if before == .stopping || before == .draining, machine.state == .ready { return "\(news) undoes a stop" }
         }
-        if machine.deadline == nil { return "no deadline in \(machine.state)" }
         return nil
     }
 }

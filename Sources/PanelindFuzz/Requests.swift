@@ -73,7 +73,7 @@ enum OwnRequests {
                 framing = .size
             } else if let length = head.first("content-length").flatMap({ Int($0) }) {
                 framing = .length(length)
-            } else if head.first("content-type") == "text/event-stream" {
+            } else if mayStream, status == 200 {
                 framing = .untilClose
             }
             if framing == .untilClose || framing == .size, !mayStream { return "a stream: \(head.line)" }

@@ -28,14 +28,23 @@ public final class SidecarTarget: FuzzTarget {
 
     public func judge(_ input: [UInt8], _ dice: inout Dice) -> String? {
         do {
-            let whole = try answers([input[...]])
+            let whole = try answers(asRead([input[...]]))
             if let finding = OwnRequests.finding(whole, to: input, mayStream: false) { return finding }
-            let pieces = dice.fewPieces(input)
+            let pieces = asRead(dice.fewPieces(input))
             let split = try answers(pieces)
             // Whoever reads on behind a refusal may see the end of the connection sooner.
             return split == whole ? nil : "in \(pieces.map(\.count)) \(shown(split)), not \(shown(whole))"
         } catch {
             return "an error: \(error)"
+        }
+    }
+
+    /// No more at once than a real socket gives.
+    private func asRead(_ pieces: [ArraySlice<UInt8>]) -> [ArraySlice<UInt8>] {
+        pieces.flatMap { piece in
+            stride(from: piece.startIndex, to: piece.endIndex, by: 4096).map {
+                piece[$0..<min($0 + 4096, piece.endIndex)]
+            }
         }
     }
 

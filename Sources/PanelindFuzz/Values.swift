@@ -236,24 +236,24 @@ public final class ValueTarget: FuzzTarget {
     }
 
     private static func query(_ text: String) -> String? {
-        let query = Query(text[...])
         _ = problemDetail(Array(text.utf8))
-        let found = try? query.number("after", in: 0...1000)
+        // Targets hold no other bytes.
+        guard text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f }) else { return nil }
+        var found = "refused"
+        if let number = try? Query(text[...]).number("after", in: 0...1000).map({ "\($0)" }) ?? "absent" {
+            found = number
+        }
         let values = text.utf8.split(separator: 0x26).compactMap { pair -> [UInt8]? in
             let parts = pair.split(separator: 0x3d, maxSplits: 1, omittingEmptySubsequences: false)
             guard decoded(parts[0]).elementsEqual("after".utf8) else { return nil }
             return parts.count > 1 ? decoded(parts[1]) : []
         }
-        var expected: UInt64??
-        if values.isEmpty {
-            expected = .some(nil)
-        } else if values.count == 1, !values[0].isEmpty, values[0].allSatisfy({ (48...57).contains($0) }) {
+        var expected = values.isEmpty ? "absent" : "refused"
+        if values.count == 1, !values[0].isEmpty, values[0].allSatisfy({ (48...57).contains($0) }) {
             let value = values[0].reduce(UInt64(0)) { min(1_000_000, $0 * 10 + UInt64($1 - 48)) }
-            expected = value <= 1000 ? .some(value) : nil
-        } else {
-            expected = nil
+            if value <= 1000 { expected = "\(value)" }
         }
-        return found == expected ? nil : "after is \(String(describing: found)), not \(String(describing: expected))"
+        return found == expected ? nil : "after is \(found), not \(expected)"
     }
 
     private static func decoded(_ text: Substring.UTF8View) -> [UInt8] {

@@ -94,7 +94,8 @@ public struct ProbeTarget: Sendable {
         }
         let hosts = host == "localhost" ? ["127.0.0.1", "::1"] : [host]
         var addresses: [SocketAddress] = []
-        for host in hosts {
+        // For C a NUL would end the address, and the rest would stand in the request.
+        for host in hosts where !host.utf8.contains(0) {
             if let address = try? SocketAddress(ipAddress: host, port: port) { addresses.append(address) }
         }
         guard !addresses.isEmpty else {

@@ -95,6 +95,8 @@ private func isHostName(_ host: Substring) -> Bool {
 
 /// The 4 or 16 bytes of a numeric address (inet_pton(3)); nil for a name.
 public func numericAddress(_ text: String) -> [UInt8]? {
+    // For C the text would end there.
+    if text.utf8.contains(0) { return nil }
     var four = in_addr()
     if inet_pton(AF_INET, text, &four) == 1 { return withUnsafeBytes(of: four) { Array($0) } }
     var six = in6_addr()

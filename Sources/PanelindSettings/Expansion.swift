@@ -177,6 +177,7 @@ private struct Reference {
         case .refused(let why): throw BadValue(why)
         case .text, .unset:
             guard let fallback else {
+                let name = shortened(name)
                 throw BadValue("\(name) is not set; set it, or write ${\(name):-default}")
             }
             return try expand(fallback, placeholders: false, lookup).pieces

@@ -70,15 +70,18 @@ public struct SettingsProblem: Hashable, Sendable, CustomStringConvertible {
         // What sits in the environment of the worker may be private.
         let isPrivate = key.hasPrefix(Table.environment.key)
         let what = isPrivate ? key : value.map { "\(key)=\(shortened($0))" } ?? key
-        message = "cannot use \(what): \(why)" + (origin.place.map { " (\($0))" } ?? "")
+        message = Self.sentence("cannot use \(what): \(why)" + (origin.place.map { " (\($0))" } ?? ""))
     }
 
     /// An error about something else than one value.
     public init(message: String, key: String? = nil) {
         kind = .configuration
         self.key = key
-        self.message = message
+        self.message = Self.sentence(message)
     }
+
+    /// One line and bounded, whatever was written in the values that it names.
+    private static func sentence(_ text: String) -> String { shortened(text, to: 4000) }
 }
 
 /// Why a value is not what its key wants: a clause that says what would be right.

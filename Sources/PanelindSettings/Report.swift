@@ -71,8 +71,10 @@ func jsonString(_ text: String) -> String {
         case "\r": out += "\\r"
         case "\t": out += "\\t"
         default:
-            // DEL and C1 too: the answer may reach a terminal.
-            if scalar.value < 0x20 || (0x7F...0x9F).contains(scalar.value) {
+            // DEL and C1 too: the answer may reach a terminal. The rest is what YAML folds or refuses.
+            if scalar.value < 0x20 || (0x7F...0x9F).contains(scalar.value)
+                || [0x2028, 0x2029, 0xFEFF, 0xFFFE, 0xFFFF].contains(scalar.value)
+            {
                 let digits = String(scalar.value, radix: 16)
                 out += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
             } else {
