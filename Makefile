@@ -77,6 +77,10 @@ faults: build  ## every system call of a life fails once, one life for each (abo
 fuzz: setup  ## fuzz all that reads from outside: make fuzz SECONDS=60 [SANITIZER=thread|none] [SEED=42]
 	@scripts/fuzz $(SECONDS) $(SANITIZER) $(if $(SEED_GIVEN),$(SEED))
 
+sanitize: setup  ## unit tests of modules with threads or C under AddressSanitizer, then ThreadSanitizer (half an hour)
+	@scripts/sanitize address
+	@scripts/sanitize thread
+
 seeds: setup  ## simulated worlds, 5,000 of them: every law holds in each (SEEDS='0..<5000')
 	@scripts/build release panelind-sim
 	@$(BUILD)/panelind-sim --seeds '$(SEEDS)' $(if $(WORLD),--world $(WORLD)) $(ARGS)

@@ -204,6 +204,14 @@ struct BytesTests {
         #expect(text("sixteen bytes at once\u{7F} and more", toTerminal: true) == "sixteen bytes at once\\x7f and more")
         // U+009B begins a sequence too, U+00E9 does not.
         #expect(text("\u{9B}31m\u{E9}\u{80}\u{A0}", toTerminal: false) == "\\x9b31m\u{E9}\\x80\u{A0}")
+        // DEL too, also where sixteen bytes are copied at once.
+        for at in 0..<40 {
+            let line = String(repeating: "a", count: at) + "\u{7F}" + String(repeating: "b", count: 40 - at)
+            #expect(
+                text(line, toTerminal: false)
+                    == line.split(separator: "\u{7F}", omittingEmptySubsequences: false).joined(separator: "\\x7f"))
+        }
+        #expect(!text("\u{1B}\u{1B}[\u{1B}]x\u{1B}[12;", toTerminal: false).contains("\u{1B}"))
     }
 
     @Test("the ring keeps exactly the newest lines that fit, in order")
