@@ -23,6 +23,7 @@ cp "$deb" "$SD_ROOT/root/panelind.deb"
 install -D -m 755 "$binaries/scripted-worker" "$SD_ROOT/srv/agent/worker"
 (umask 077; echo s3cret >"$SD_ROOT/etc/agent.key")
 defer 'if [ "$FAILED" -gt 0 ]; then sd_exec journalctl --no-pager -n 80 -o short-monotonic -u "panelind*" >&2; fi'
+. "$ENV_DIR/systemd-words.sh"
 . "$ENV_DIR/systemd-parts.sh"
 
 exec 3>&1
