@@ -30,7 +30,8 @@ struct StopTests {
         #expect(machine.spawns.isEmpty)
     }
 
-    @Test("only a stop and a drain answer what a killed worker still had; of another end its clients learn by the death")
+    @Test(
+        "only a stop and a drain answer what a killed worker still had; of another end its clients learn by the death")
     func whoAnswers() {
         var hung = Machine(
             .bench {
