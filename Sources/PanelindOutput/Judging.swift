@@ -20,7 +20,8 @@ package struct LineJudging: ~Copyable {
             case .journal: .journal
             case .json, .inherit: .json
             }
-        sink = RecordSink(configuration, format: inner, readBlock: Self.block)
+        guard let buffer = LogBuffer(configuration) else { fatalError("no memory for a fuzzer") }
+        sink = RecordSink(configuration, format: inner, buffer: buffer)
         ring = Ring(bytes: 4096, lines: 20)
         sink.stamp.set(1_700_000_000_000_000_000)
     }

@@ -17,13 +17,14 @@ struct NotificationIntake {
 }
 
 extension Daemon {
-    /// Takes what has come, of a flood a portion or so many; after the rest of a millisecond the next.
+    /// Takes what has come, of a flood a portion or some; after a rest of as long the next.
     ///
-    /// - Parameter portions: of `NotifySocket.bound`. Before a sender is reaped, and known no more, its last words are
-    ///   to be read: 16 are twice what systemd lets such a queue hold (net.unix.max_dgram_qlen 512).
-    func receiveNotifications(portions: Int = 4) {
-        guard let notifySocket else { return }
-        for _ in 0..<portions {
+    /// - Parameter beforeReaping: a sender that has ended is known no more once it is reaped, so its last words are read
+    ///   now: 16 portions are twice what systemd lets such a queue hold (net.unix.max_dgram_qlen 512).
+    func receiveNotifications(beforeReaping: Bool = false) {
+        guard let notifySocket, beforeReaping || !notifications.isResting else { return }
+        let began = Clock.now()
+        for _ in 0..<16 where beforeReaping || Clock.now() - began < .milliseconds(2) {
             let messages = notifySocket.receive()
             // Whose a process is takes some reads of /proc: once for each sender in a portion.
             var owners: [Int32: Generation?] = [:]
@@ -41,7 +42,7 @@ extension Daemon {
         guard !notifications.isResting else { return }
         notifications.isResting = true
         // A task for now would come before the other descriptors.
-        performer.loop.assumeIsolatedUnsafeUnchecked().scheduleTask(in: .milliseconds(1)) { [unowned self] in
+        performer.loop.assumeIsolatedUnsafeUnchecked().scheduleTask(in: .milliseconds(2)) { [unowned self] in
             notifications.isResting = false
             receiveNotifications()
             turn()

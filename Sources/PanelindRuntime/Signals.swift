@@ -12,7 +12,7 @@ extension Daemon {
             switch one.signal {
             case .child:
                 // A sender that has ended is still known by its pid until it is reaped: its last word comes first.
-                receiveNotifications(portions: 16)
+                receiveNotifications(beforeReaping: true)
                 performer.reap()
             case .terminate:
                 driver.enqueue(.operator(.stop(by: "SIGTERM")))

@@ -56,6 +56,8 @@ public final class NotifySocket {
     public static let limit = 4096
     /// Messages of one call, so that a flood cannot hold the loop.
     public static let bound = 64
+    /// Lines of one message that are looked at; nobody has more to say than the seven keys that mean something.
+    static let lines = 64
 
     /// Binds the socket; it and its directory go with the value.
     ///
@@ -120,7 +122,8 @@ public final class NotifySocket {
         // Some senders count the terminating NUL of C.
         if bytes.last == 0 { bytes.removeLast() }
         guard !bytes.contains(0), String(validating: bytes, as: UTF8.self) != nil else { return nil }
-        return bytes.split { $0 == 0x0A || $0 == 0x0D }.compactMap { line in
+        let lines = bytes.split(maxSplits: Self.lines) { $0 == 0x0A || $0 == 0x0D }
+        return lines.prefix(Self.lines).compactMap { line in
             guard let equals = line.firstIndex(of: 0x3D), equals > line.startIndex else { return nil }
             return NotifyMessage.Assignment(
                 String(decoding: line[..<equals], as: UTF8.self),
