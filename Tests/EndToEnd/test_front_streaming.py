@@ -613,17 +613,23 @@ def test_garbage_of_a_worker_is_never_passed_on_as_http(front):
     assert len(one.daemon.events("worker_started")) == 1
 
 
+EVIL = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+
+
 def test_an_answer_after_the_answer_goes_to_nobody(front):
     """Response splitting: what a worker sends beyond its answer is not the next client's."""
-    evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
-    one = front({"/two": [["body"], send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" + evil)],
-                 "/late": [["body"], answer(200, b"ok"), ["note", "answered"], ["gate", "late"], send(evil), ["note", "late"]]})
+    one = front({"/two": [["body"], send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" + EVIL)]})
     with one.client() as client:
         for _ in range(5):
             client.get("/two")
             assert client.answer().body == b"ok"
             client.get("/good")
             assert b"evil" not in client.answer().body
+
+
+def test_an_answer_on_an_idle_connection_goes_to_nobody(front):
+    one = front({"/late": [["body"], answer(200, b"ok"), ["note", "answered"], ["gate", "late"], send(EVIL), ["note", "late"]]})
+    with one.client() as client:
         client.get("/late")
         assert client.answer().body == b"ok"
         one.director.release("late")
