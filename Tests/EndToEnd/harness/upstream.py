@@ -383,15 +383,17 @@ GENERATION = int((re.match(r"\d+", os.environ.get("PANELIND_GENERATION", "")) or
 TERM_PIPE, TERM_WRITE = os.pipe()
 TERM_MODE = "drain"
 TERMINATED = False
+# The test has been told of it: the main thread does so, and before that nobody leaves.
+TOLD_TERM = False
 
 
 def leave_if_done():
-    if TERMINATED and TERM_MODE == "drain" and not any(one.busy for one in list(CONNECTIONS)):
+    if TOLD_TERM and TERM_MODE == "drain" and not any(one.busy for one in list(CONNECTIONS)):
         os._exit(0)
 
 
 def main():
-    global TERM_MODE, TERMINATED
+    global TERM_MODE, TERMINATED, TOLD_TERM
     arguments = dict(zip(sys.argv[1::2], sys.argv[2::2]))
     script = Script(arguments["--script"])
     boot = script.read().get("boot", {})
@@ -432,9 +434,10 @@ def main():
     threading.stack_size(256 << 10)
     number = 0
     while True:
-        ready = readable(listener, *([] if TERMINATED else [TERM_PIPE]))
+        ready = readable(listener, *([] if TOLD_TERM else [TERM_PIPE]))
         if TERM_PIPE in ready:
             control.tell("terminated")
+            TOLD_TERM = True
             if TERM_MODE == "drain":
                 break
             continue
