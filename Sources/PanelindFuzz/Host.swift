@@ -26,6 +26,7 @@ public final class FrontHost {
 
     /// Connections made to it.
     private(set) var connections = 0
+    private var hasStopped = false
 
     private final class Box {
         var front: Front?
@@ -56,6 +57,14 @@ public final class FrontHost {
         try loop.flatSubmit { bound.value.front?.start() ?? loop.makeSucceededVoidFuture() }.wait()
     }
 
+    /// The loop ends first: what is still under way on it would find no front.
+    deinit {
+        if hasStopped { return }
+        let bound = front
+        try? group.next().submit { bound.value.front?.close() }.wait()
+        try? group.syncShutdownGracefully()
+    }
+
     /// Does something with it, on its loop.
     public func on<Value: Sendable>(_ body: @escaping @Sendable (Front) throws -> Value) throws -> Value {
         let bound = front
@@ -79,6 +88,7 @@ public final class FrontHost {
     public func stop() throws -> Bool {
         let bound = front
         let loop = group.next()
+        hasStopped = true
         try loop.submit { bound.value.front?.close() }.wait()
         // The channels' handlers leave in the next turn.
         try loop.submit {}.wait()

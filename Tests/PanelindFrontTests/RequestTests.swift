@@ -2,10 +2,10 @@
 //  Every refusal of CONTRACT section 5 that the judge of request heads makes, and what it makes of the rest.
 //  The cases of research: conflicting framing, targets, limits, expectations. Equipment.swift first.
 
-import PanelindFuzz
 import Testing
 
 @testable import PanelindFront
+@testable import PanelindFuzz
 
 private let chunked = "Transfer-Encoding: chunked"
 
