@@ -9,6 +9,7 @@ SEED_GIVEN := $(SEED)
 SEED ?= 42
 SEEDS ?= 0..<5000
 SECONDS ?= 60
+MINUTES ?= 10
 SANITIZER ?= address
 JOBS ?= 4
 
@@ -80,6 +81,14 @@ fuzz: setup  ## fuzz all that reads from outside: make fuzz SECONDS=60 [SANITIZE
 sanitize: setup  ## unit tests of modules with threads or C under AddressSanitizer, then ThreadSanitizer (half an hour)
 	@scripts/sanitize address
 	@scripts/sanitize thread
+
+soak: build  ## minutes of traffic and chaos on the built binary: make soak MINUTES=10 [SEED=42]; Ctrl-C ends it
+	@scripts/setup agent
+	@.venv/agent/bin/python Tests/Soak/soak.py --minutes $(MINUTES) $(if $(SEED_GIVEN),--seed $(SEED_GIVEN)) $(ARGS)
+
+conformance: build  ## promises from outside, of panelind in all its places and of its peers (a few minutes)
+	@scripts/setup conformance
+	@.venv/bench/bin/python Tests/Conformance/conformance.py $(or $(ARGS),--write)
 
 seeds: setup  ## simulated worlds, 5,000 of them: every law holds in each (SEEDS='0..<5000')
 	@scripts/build release panelind-sim
