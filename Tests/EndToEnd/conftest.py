@@ -93,9 +93,17 @@ def faults_library(tmp_path_factory):
 
 
 @pytest.fixture
-def story(panelind, faults_library, tmp_path):
+def short_path():
+    """A directory whose path leaves room for a socket's, so that panelind takes it as $TMPDIR."""
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="pt-", dir="/tmp"))
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def story(panelind, faults_library, short_path):
     """Tells the life of one panelind with faults in it: `story("accept4=EMFILE@1-3", at="ready")`; see faults.Story."""
-    return lambda rules, **options: Story(panelind, faults_library, tmp_path, rules, **options)
+    return lambda rules, **options: Story(panelind, faults_library, short_path, rules, **options)
 
 
 @pytest.fixture(params=list(Placement), ids=lambda p: p.value)

@@ -42,7 +42,7 @@ TABLE = [
     ("pipe2=EMFILE@1", "start", "front", ends(71, "cannot write the log: no pipe")),
     ("pthread_create=EAGAIN@1", "start", "front", ends(71, "cannot write the log: no thread")),
     ("mmap=ENOMEM@1", "start", "front", ends(71, "cannot write the log: .*cannot allocate memory")),
-    ("open=EMFILE@1", "start", "front", ends(78, "panelind.yaml: cannot be read: too many open files")),
+    ("open[panelind.yaml]=EMFILE@1", "start", "front", ends(78, "cannot be read: too many open files")),
     ("socket=EMFILE@1", "start", "front", ends(71, "cannot bind .*too many open files")),
     ("socket=EAFNOSUPPORT@1", "start", "socket", ends(71, "cannot bind .*address family not supported")),
     ("bind=EADDRNOTAVAIL@1", "start", "front", ends(71, "cannot bind .*address not available")),
@@ -155,8 +155,9 @@ def ends_without(told, at):
 
 @pytest.mark.xfail(strict=True, reason="NIO ends the process where epoll_ctl(2) refuses a descriptor of a channel")
 def test_a_connection_that_epoll_does_not_take_is_given_up(story):
-    """ENOSPC beyond fs.epoll.max_user_watches, ENOMEM: in NIO `try! becomeFullyRegistered0()`."""
-    told = story("epoll_ctl[add]=ENOSPC@1", at="ready")
+    """ENOSPC beyond fs.epoll.max_user_watches, ENOMEM. The first is a client's connection, which NIO closes; the second
+    is one to the worker: `try! becomeFullyRegistered0()`."""
+    told = story("epoll_ctl[add]=ENOSPC@2", at="ready")
     told.is_lawful()
 
 
@@ -227,7 +228,7 @@ def test_with_so_much_address_space_it_serves(story, mebibytes):
 
 
 def test_a_log_buffer_larger_than_memory_is_said(story):
-    told = story("", settings={"log.buffer": "2GiB"}, preexec_fn=limited(resource.RLIMIT_AS, 512 << 20))
+    told = story("", settings={"log.buffer": "1GiB"}, preexec_fn=limited(resource.RLIMIT_AS, 512 << 20))
     told.is_lawful()
     assert told.code == 71
     assert "cannot write the log" in told.said
@@ -262,9 +263,8 @@ def test_a_sink_that_takes_nothing_stops_nothing(story, tmp_path, sink):
 # -- what those leave behind that could not clean up
 
 
-def test_what_a_killed_panelind_left_is_removed_by_a_later_one(panelind, tmp_path):
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
+def test_what_a_killed_panelind_left_is_removed_by_a_later_one(panelind, tmp_path, short_path):
+    temporary = short_path
     settings = {"serve.listen": f"127.0.0.1:{free_port()}", "control.path": str(tmp_path / "control.sock")}
 
     def start():
@@ -285,9 +285,12 @@ def test_what_a_killed_panelind_left_is_removed_by_a_later_one(panelind, tmp_pat
     for path in temporary.iterdir():
         os.utime(path, (time.time() - 3600,) * 2)
     (temporary / "panelind-stranger").mkdir()
-    third = start()
-    wait_until(lambda: not left & set(temporary.iterdir()), "what the killed one left is removed")
-    assert of_the_living < set(temporary.iterdir()), "a living one's is locked"
-    assert (temporary / "panelind-stranger").exists()
-    assert (living.stop(), third.stop()) == (0, 0)
+    # Each looks for a few milliseconds only.
+    for _ in range(20):
+        later = start()
+        assert of_the_living < set(temporary.iterdir()), "a living one's is locked"
+        assert later.stop() == 0
+        if not left & set(temporary.iterdir()):
+            break
+    assert living.stop() == 0
     assert [path.name for path in temporary.iterdir()] == ["panelind-stranger"]
