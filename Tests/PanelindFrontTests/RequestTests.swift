@@ -223,7 +223,7 @@ struct RequestTests {
     func oracle(part: Int) {
         var both = 0
         for seed in 0..<100 {
-            var material = Material(seed: UInt64(part * 1000 + seed))
+            var material = Material(Dice(seed: UInt64(part * 1000 + seed)))
             let bytes = seed % 3 == 0 ? material.plainRequestHead() : material.requestHead()
             let agreement = Oracle.compare(bytes)
             if case .conflict(let why) = agreement {
