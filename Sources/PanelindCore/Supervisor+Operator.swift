@@ -5,6 +5,10 @@
 extension Supervisor {
     mutating func handle(_ wish: OperatorEvent, at now: Instant, _ out: inout Decisions) {
         switch wish {
+        case .stop, .reload, .reloadRefused: askedAt = now
+        case .start, .killNow, .restart, .pass, .suspend, .resume: break
+        }
+        switch wish {
         case .start: start(at: now, &out)
         case .stop(let by): stop(by: by, at: now, &out)
         case .killNow: killNow(at: now, &out)
@@ -21,15 +25,15 @@ extension Supervisor {
         }
     }
 
-    /// SIGCONT: behind a suspension of ours, behind a SIGSTOP of somebody's, or behind nothing at all: systemd sends
-    /// one with every reload (systemd.service(5), notify-reload), and that is no gap.
+    /// SIGCONT: behind a suspension of ours or a SIGSTOP of somebody's. systemd sends one with every SIGTERM and every
+    /// reload (systemd.kill(5), systemd.service(5)): that is no gap.
     private mutating func resume(at now: Instant, _ out: inout Decisions) {
         signalGroups(.continue, &out)
         if let since = suspendedAt {
             suspendedAt = nil
             thaw(now - since, at: now, &out)
-        } else if now - heardAt >= Self.gapThreshold {
-            // How long of that nobody ran is not known.
+        } else if askedAt.map({ now - $0 >= Self.gapThreshold }) ?? true {
+            // How long nobody ran is not known.
             thaw(.zero, at: now, &out)
         }
     }

@@ -81,8 +81,8 @@ public struct Supervisor: Sendable {
     var resendAt: Instant?
     /// Since when panelind has stopped itself.
     var suspendedAt: Instant?
-    /// When the last event came.
-    var heardAt = Instant.zero
+    /// When a stop or a reload was last asked for.
+    var askedAt: Instant?
 
     var snapshot: HealthSnapshot
     var route = Route.hold
@@ -126,7 +126,6 @@ public struct Supervisor: Sendable {
             if case .flushing(_, let code) = end { exit(code, &out) }
         case .serviceBusy: resendAt = resendAt ?? now + .milliseconds(100)
         }
-        heardAt = now
         settle(at: now, &out)
         note(out.rules)
         publish(at: now, &out)
@@ -175,6 +174,13 @@ public struct Supervisor: Sendable {
 
     /// The generations in the slots, the current one first.
     public var generations: [Generation] { [current?.generation, other?.generation].compactMap { $0 } }
+
+    /// The revisions of the settings that it, its workers and a reload that waits have; the shell keeps them.
+    public var revisions: Set<Int> {
+        Set(
+            [settings.revision, current?.settings.revision, other?.settings.revision, nextReload?.revision]
+                .compactMap { $0 })
+    }
 
     /// Never a second tree, but for the predecessor of a worker that may overlap with it.
     var startIsBlocked: Bool { hasOther && !(role == .predecessor && settings.overlaps) }

@@ -196,7 +196,7 @@ extension Performer {
         if let keep = kept.removeValue(forKey: generation) {
             keep.readyWatch?.close()
             closePlace(generation, keep)
-            let inUse = Set(kept.values.map(\.revision)).union([revision, driver.supervisor.settings.revision])
+            let inUse = Set(kept.values.map(\.revision)).union(driver.supervisor.revisions).union([revision])
             settings = settings.filter { inUse.contains($0.key) }
         }
         children.forget(generation)

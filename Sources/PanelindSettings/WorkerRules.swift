@@ -196,13 +196,14 @@ extension Resolver {
             case .some(let number?): UInt64(number)
             }
         }
-        if let files = number(value(Table.openFiles)), files < 4 {
+        let openFiles = number(value(Table.openFiles))
+        if let openFiles, openFiles < 4 {
             report(
                 Table.openFiles,
                 "three are the standard streams, and no program starts without one more; write 4 or more")
         }
         return Settings.Limits(
-            openFiles: number(value(Table.openFiles)), processes: number(value(Table.processes)),
+            openFiles: openFiles, processes: number(value(Table.processes)),
             core: number(value(Table.core)), addressSpace: number(value(Table.addressSpace)))
     }
 

@@ -51,7 +51,7 @@ struct StatesTests {
         let expected = StateTable.rows[setup] ?? [:]
         for kind in EventKind.allCases {
             var machine = setup.machine
-            // Without a suspension or a silence before it, SIGCONT is nothing.
+            // Behind a stop or a reload of the same moment SIGCONT by itself is nothing.
             if kind == .resume { machine.send(.suspend) }
             let before = machine.state
             let rules = machine.rules.count

@@ -341,7 +341,7 @@ import Testing
         #expect(
             report.messages == [
                 "cannot use worker.user=app: panelind runs as user 500 and may not become another; start it as root "
-                    + "(CAP_SETUID, CAP_SETGID), or remove it"
+                    + "(CAP_SETUID, CAP_SETGID), or remove it (--set worker.user)"
             ])
         let already = try load("worker.user=app", command: frontCommand, in: FakeWorld(userID: 1000)).good()
         #expect(already.worker.identity.isUnchanged)
