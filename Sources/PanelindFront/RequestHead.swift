@@ -207,11 +207,10 @@ enum RequestHead {
     private static func judgeHost(
         _ host: UnsafeRawBufferPointer?, _ absolute: Authority?, _ isHTTP10: Bool
     ) throws(RequestFault) {
-        guard let host else {
-            if isHTTP10 { return }
-            throw refusal(400, "no Host")
-        }
-        for byte in host {
+        if host == nil, !isHTTP10 { throw refusal(400, "no Host") }
+        // Without Host the worker is told the authority of the target.
+        guard let named = host ?? absolute?.bytes else { return }
+        for byte in named {
             switch byte {
             case 0x00...0x20, 0x7f...0xff, UInt8(ascii: ","), UInt8(ascii: "/"), UInt8(ascii: "@"), UInt8(ascii: "?"),
                 UInt8(ascii: "#"), UInt8(ascii: "\\"):
@@ -219,8 +218,8 @@ enum RequestHead {
             default: continue
             }
         }
-        guard hasValidPort(host) else { throw refusal(400, "an invalid Host") }
-        if let absolute, !absolute.names(host) { throw refusal(400, "a target with another host than Host") }
+        guard hasValidPort(named) else { throw refusal(400, "an invalid Host") }
+        if let absolute, let host, !absolute.names(host) { throw refusal(400, "a target with another host than Host") }
     }
 
     /// What follows the name, or the brackets of an address, is nothing or `:` and digits (RFC 3986 section 3.2.2).
@@ -296,7 +295,7 @@ struct UpgradeOffer {
 
 /// The authority of a target in absolute form (RFC 9112 section 3.2.2).
 struct Authority {
-    private let bytes: UnsafeRawBufferPointer
+    let bytes: UnsafeRawBufferPointer
     private let defaultPort: StaticString
     let start: Int
     /// Where the path, or the query without one, begins in the target.

@@ -128,7 +128,7 @@ private final class ControlHost {
 /// A daemon whose worker wrote what the client sent.
 private final class PlayedDaemon: ControlledDaemon {
     private var lines: [WorkerLine] = []
-    private var waiting: [(id: Int, after: UInt64, answer: ([WorkerLine]) -> Void)] = []
+    private var waiting: [(id: Int, after: UInt64?, answer: ([WorkerLine]) -> Void)] = []
     private var answersLater = false
     private var nextID = 0
 
@@ -150,7 +150,11 @@ private final class PlayedDaemon: ControlledDaemon {
 
     func lines(_ count: Int, after: UInt64?, _ answer: @escaping ([WorkerLine]) -> Void) -> Int {
         nextID += 1
-        if answersLater || after != nil { waiting.append((nextID, after ?? 0, answer)) } else { answer(Array(lines.suffix(count))) }
+        if answersLater || after != nil {
+            waiting.append((nextID, after, answer))
+        } else {
+            answer(Array(lines.suffix(count)))
+        }
         return nextID
     }
 
@@ -159,7 +163,11 @@ private final class PlayedDaemon: ControlledDaemon {
     func answerAll() {
         let now = waiting
         waiting = []
-        for one in now { one.answer(lines.filter { $0.sequence > one.after }) }
+        for one in now {
+            let more = lines.filter { $0.sequence > one.after ?? 0 }
+            // Whoever asks for what comes behind waits until something does.
+            if one.after != nil, more.isEmpty { waiting.append(one) } else { one.answer(more) }
+        }
     }
 
     func restart() {}

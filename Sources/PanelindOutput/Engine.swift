@@ -100,7 +100,9 @@ struct Engine: ~Copyable {
                         isAnyEnded = true
                     }
                 } else if sources[i].deadline <= now {
-                    sources[i].closeTraceback(&out)
+                    // By pointer: under ThreadSanitizer the compiler takes `sources[i]` for an access to all of self.
+                    let source = sources + i
+                    source.pointee.closeTraceback(&out)
                 }
             }
             if isAnyEnded {
@@ -140,7 +142,8 @@ struct Engine: ~Copyable {
     mutating func readOnce(_ i: Int, _ now: Int64) -> Int {
         let count = sources[i].fill(readLimit)
         if count > 0 {
-            sources[i].split(into: &out, ring: &ring, now: now)
+            let source = sources + i
+            source.pointee.split(into: &out, ring: &ring, now: now)
             noteLines(i)
             out.trim(now)
         }
@@ -168,7 +171,8 @@ struct Engine: ~Copyable {
 
     /// Writes what waits of a pipe: a line without newline, an open traceback.
     mutating func settle(_ i: Int) {
-        sources[i].settle(into: &out, ring: &ring)
+        let source = sources + i
+        source.pointee.settle(into: &out, ring: &ring)
         noteLines(i)
     }
 

@@ -33,6 +33,8 @@ func fail(_ message: String) -> Never {
     exit(64)
 }
 
+func processorSeconds() -> Double { Double(clock()) / Double(CLOCKS_PER_SEC) }
+
 func seconds() -> Double { Double(FrontHost.now().nanoseconds) / 1e9 }
 
 var duration = 60.0
@@ -108,10 +110,9 @@ var findings = 0
         count += 1
         if count % 20_000 == 0, let finding = memory.finding() { found("--seed \(first)", finding) }
     } while only == nil && seconds() - start < duration
-    let time = seconds() - start
-    say(
-        "\(target): \(count) inputs in \(Int(time)) s, \(Int(Double(count) / max(time, 0.001))) a second, from seed \(first)\n"
-    )
+    let time = Int(seconds() - start)
+    let rate = Int(Double(count) / max(processorSeconds(), 0.001))
+    say("\(target): \(count) inputs in \(time) s, \(rate) for each second of processor, from seed \(first)\n")
     for note in run.notes { say("  \(note)\n") }
 }
 

@@ -68,6 +68,7 @@ private let hosts: [Case] = [
     Case("GET / HTTP/1.1\r\nHost: x/a\r\n\r\n", 400), Case("GET / HTTP/1.1\r\nHost: \u{e9}\r\n\r\n", 400),
     Case("GET / HTTP/1.0\r\nHost: x\r\nHost: x\r\n\r\n", 400), Case(request(target: "http://other/"), 400),
     Case(request(target: "http://x:81/"), 400), Case(request(target: "http://u@x/"), 400),
+    Case("GET http://u@x/ HTTP/1.0\r\n\r\n", 400), Case("GET http://x,y HTTP/1.0\r\n\r\n", 400),
     Case(request(target: "https://x:80/"), 400),
 ]
 
