@@ -83,7 +83,7 @@ public final class LineTarget: FuzzTarget {
 
     private static func judge(_ input: [UInt8], _ judges: inout Judges, _ dice: inout Dice) -> String? {
         let expected = LineOracle.records(input, limit: judges.limit)
-        let pieces = dice.pieces(input)
+        let pieces = dice.fewPieces(input)
         let counts = "in \(pieces.map(\.count).prefix(12)), limit \(judges.limit)"
         if let finding = LineComparison.json(judges.json.records(pieces), expected, judges.limit) {
             return "\(finding), \(counts)"

@@ -43,7 +43,11 @@ package struct LineJudging: ~Copyable {
                 let written = left.withUnsafeBytes { write(ends[1], $0.baseAddress, $0.count) }
                 guard written > 0 else { return [] }
                 left = left.dropFirst(written)
-                while source.fill(Self.block) > 0 { source.split(into: &sink, ring: &ring, now: 0) }
+                var unread = written
+                while unread > 0, case let count = source.fill(Self.block), count > 0 {
+                    unread -= count
+                    source.split(into: &sink, ring: &ring, now: 0)
+                }
             }
         }
         source.settle(into: &sink, ring: &ring)
