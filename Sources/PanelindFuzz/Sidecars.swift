@@ -50,7 +50,8 @@ public final class SidecarTarget: FuzzTarget {
 
     private func answers(_ pieces: [ArraySlice<UInt8>]) throws -> [UInt8] {
         let channel = EmbeddedChannel()
-        let server = HTTPServer(loop: channel.embeddedEventLoop, limits: .sidecar(besideFront: false), responder: sidecar)
+        let server = HTTPServer(
+            loop: channel.embeddedEventLoop, limits: .sidecar(besideFront: false), responder: sidecar)
         try server.setUp(channel)
         try channel.connect(to: SocketAddress(ipAddress: "127.0.0.1", port: 1)).wait()
         for piece in pieces where channel.isActive { _ = try? channel.writeInbound(ByteBuffer(bytes: piece)) }

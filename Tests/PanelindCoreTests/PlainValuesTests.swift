@@ -73,7 +73,8 @@ struct PlainValuesTests {
         .commandUnusable("cannot start worker: ENOENT"), .noProcess("cannot start worker: EAGAIN"), .policyNever,
         .cleanEndOnFailure, .stopRequested(by: "SIGTERM"), .secondInterrupt, .restartRequested, .reloadRequested,
         .reloadFailed("exit 1"), .becameReady, .readinessFailed("HTTP 503"), .livenessFailed("HTTP 500", 3),
-        .watchdogMissed(.seconds(3)), .watchdogMissed(nil), .startupDeadlinePassed(.seconds(60), "HTTP 503"), .leaderGone,
+        .watchdogMissed(.seconds(3)), .watchdogMissed(nil),
+        .startupDeadlinePassed(.seconds(60), "HTTP 503"), .leaderGone,
         .delayOver(.seconds(1)), .drained, .onlyStreamsLeft, .drainOver(.seconds(3)), .graceOver(.seconds(4)),
         .treeEmpty, .unkillable, .clockGap(.seconds(30)),
     ]
