@@ -301,8 +301,9 @@ def test_nginx_s_workers_do_not_outlive_its_master(panelind, nginx, placement):
     daemon = panelind(
         command=command, settings={"restart.delay": "100ms"}, environment={"PORT": port}, placement=placement)
     daemon.ready()
+    # The master's port accepts a moment before it has forked them.
+    wait_until(lambda: children(daemon.worker()), "nginx's workers")
     old = {one.pid for one in children(daemon.worker())}
-    assert old
     os.kill(daemon.worker(), signal.SIGKILL)
     daemon.ready(generation=2)
     assert not [pid for pid in old if is_alive(pid)]

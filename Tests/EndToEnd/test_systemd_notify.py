@@ -281,10 +281,13 @@ def test_a_receiver_that_takes_nothing_holds_nothing_up_and_hears_all_in_order_l
     time.sleep(0.4)
     assert daemon.get("/health", timeout=2).status == 200
     receiver.go_on()
+    begun = time.monotonic()
     receiver.wait("READY=1")
+    # Two pings in each 100 ms may have come since.
+    since = (time.monotonic() - begun) / 0.05
     own = [text for text in receiver.texts if text != "X=1"]
     assert own.index("EXTEND_TIMEOUT_USEC=69000000") < own.index("READY=1")
-    assert own.count("WATCHDOG=1") <= 2, "of pings that were not taken only the last is sent"
+    assert own.count("WATCHDOG=1") <= 2 + since, "of pings that were not taken only the last is sent"
     receiver.wait("WATCHDOG=1", count=3)
     assert daemon.stop() == 0
     assert receiver.wait("STOPPING=1")
