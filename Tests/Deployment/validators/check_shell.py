@@ -44,7 +44,9 @@ def commands(node, env):
 
 def gcloud(calls, base, need):
     if not os.path.isdir(SDK + "/lib/googlecloudsdk"):
-        return need(not calls, "gcloud", f"cannot check {len(calls)} commands: no Cloud SDK at {SDK} (set PANELIND_GCLOUD_SDK)")
+        if calls:  # neither Debian nor PyPI has it: a clone passes without, and says what that leaves out
+            print(f"NOT JUDGED: {len(calls)} gcloud commands below {base}: no Cloud SDK at {SDK} (set PANELIND_GCLOUD_SDK)")
+        return None
     with tempfile.TemporaryDirectory() as home:  # no network, no credentials, no configuration
         env = {"PATH": "/usr/bin:/bin", "HOME": home, "CLOUDSDK_CONFIG": home, "CLOUDSDK_CORE_PROJECT": "p", "PYTHONDONTWRITEBYTECODE": "1",
                "CLOUDSDK_CORE_CHECK_GCE_METADATA": "false", "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "true", "CLOUDSDK_ROOT_DIR": SDK}
