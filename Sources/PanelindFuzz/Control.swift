@@ -102,12 +102,13 @@ public final class ControlTarget: FuzzTarget {
 
 /// The server and what it asks; on its loop only.
 private final class ControlHost {
-    let daemon = PlayedDaemon()
+    let daemon: PlayedDaemon
     let room = ControlRoom()
     let responder: ControlResponder
     let server: HTTPServer
 
     init(_ descriptor: CInt, _ loop: any EventLoop) throws {
+        daemon = PlayedDaemon(loop)
         responder = ControlResponder(daemon, room, users: [getuid()])
         server = try HTTPServer(descriptor: descriptor, loop: loop, limits: .control, responder: responder)
         for number in 0..<5 {
@@ -128,9 +129,19 @@ private final class ControlHost {
 /// A daemon whose worker wrote what the client sent.
 private final class PlayedDaemon: ControlledDaemon {
     private var lines: [WorkerLine] = []
-    private var waiting: [(id: Int, after: UInt64?, answer: ([WorkerLine]) -> Void)] = []
+    private struct Question {
+        let id: Int
+        let count: Int
+        let after: UInt64?
+        let answer: ([WorkerLine]) -> Void
+    }
+
+    private let loop: any EventLoop
+    private var waiting: [Question] = []
     private var answersLater = false
     private var nextID = 0
+
+    init(_ loop: any EventLoop) { self.loop = loop }
 
     func set(_ text: String, _ answersLater: Bool) {
         self.answersLater = answersLater
@@ -148,26 +159,27 @@ private final class PlayedDaemon: ControlledDaemon {
             workerStatus: lines.first?.text, startupDeadline: .seconds(60), stopBudget: .seconds(9))
     }
 
+    /// Never at once: the true one asks the output thread.
     func lines(_ count: Int, after: UInt64?, _ answer: @escaping ([WorkerLine]) -> Void) -> Int {
         nextID += 1
-        if answersLater || after != nil {
-            waiting.append((nextID, after, answer))
-        } else {
-            answer(Array(lines.suffix(count)))
-        }
-        return nextID
+        waiting.append(Question(id: nextID, count: count, after: after, answer: answer))
+        let id = nextID
+        if !answersLater { loop.assumeIsolated().execute { [unowned self] in answerQuestion(id) } }
+        return id
     }
 
     func cancelLines(_ id: Int) { waiting.removeAll { $0.id == id } }
 
-    func answerAll() {
-        let now = waiting
-        waiting = []
-        for one in now {
-            let more = lines.filter { $0.sequence > one.after ?? 0 }
-            // Whoever asks for what comes behind waits until something does.
-            if one.after != nil, more.isEmpty { waiting.append(one) } else { one.answer(more) }
-        }
+    func answerAll() { for id in waiting.map(\.id) { answerQuestion(id) } }
+
+    /// Unless it was cancelled; whoever asks for what comes behind waits until something does.
+    private func answerQuestion(_ id: Int) {
+        guard let at = waiting.firstIndex(where: { $0.id == id }) else { return }
+        let question = waiting[at]
+        let behind = lines.filter { $0.sequence > question.after ?? 0 }
+        if question.after != nil, behind.isEmpty { return }
+        waiting.remove(at: at)
+        question.answer(question.after == nil ? behind.suffix(question.count) : behind)
     }
 
     func restart() {}

@@ -161,7 +161,8 @@ final class Round {
             }
             // One that is not accepted yet would come into the next round.
             if kept == FrontKept(), accepted == host.connections { break }
-            if now - start > 6000 {
+            // A client's FIN is no cancel: behind one that has gone a silent worker is waited for, ten seconds.
+            if now - start > 15_000 {
                 complain("everybody has gone, but the front keeps \(kept)", -1)
                 break
             }

@@ -114,9 +114,13 @@ package struct ProcessTable {
         return plain(bytes)
     }
 
-    /// Control characters have no place in a log line, and any process may have them in its name.
+    /// Control characters, those beyond ASCII too, have no place in a log line, and any process may have them in its
+    /// name.
     private static func plain(_ bytes: [UInt8]) -> String {
-        String(decoding: bytes.map { $0 < 0x20 || $0 == 0x7F ? 0x20 : $0 }, as: UTF8.self)
+        let scalars = String(decoding: bytes, as: UTF8.self).unicodeScalars.map { scalar in
+            scalar.value < 0x20 || (0x7F...0x9F).contains(scalar.value) ? " " : scalar
+        }
+        return String(String.UnicodeScalarView(scalars))
     }
 
     /// The value of a variable in the environment that the process was executed with; nil when unreadable or absent.
