@@ -11,7 +11,7 @@ SEEDS ?= 0..<5000
 SECONDS ?= 60
 MINUTES ?= 10
 SANITIZER ?= address
-JOBS ?= 4
+JOBS ?= 3
 
 # make install DESTDIR=… PREFIX=/usr/local, make deb MAINTAINER='NAME <MAIL>': the scripts read them.
 export DESTDIR PREFIX MAINTAINER

@@ -96,13 +96,16 @@ def test_floods_of_all_sockets_beyond_the_descriptors_leave_health_and_restarts(
     with Flood(one.target, data) as first, Flood(daemon.sidecar_port, data) as second, Flood(control, data) as third:
         assert first.is_on() and second.is_on() and third.is_on()
         for path in ("/health", "/x"):
-            wait_until(lambda: answers(lambda: one.get(path, timeout=2).status), f"{path} in the flood")
-        wait_until(lambda: answers(lambda: daemon.get("/health", timeout=2).status), "the sidecar in the flood")
+            wait_until(lambda: answers(lambda: one.get(path, timeout=2).status), f"{path} in the flood", timeout=150)
+        wait_until(
+            lambda: answers(lambda: daemon.get("/health", timeout=2).status), "the sidecar in the flood", timeout=150)
         os.kill(daemon.worker(), signal.SIGKILL)
         daemon.wait_event("worker_exited", generation=1)
         generation = wait_until(
             lambda: [e["generation"] for e in daemon.events("worker_ready") if e["generation"] > 1], "the next worker")[0]
-        wait_until(lambda: answers(lambda: one.get("/x", timeout=2).status), f"g{generation} is reached in the flood")
+        wait_until(
+            lambda: answers(lambda: one.get("/x", timeout=2).status), f"g{generation} is reached in the flood",
+            timeout=150)
         wait_until(lambda: answers(lambda: one.get("/health", timeout=2).status), "health after the restart")
         assert fd_count(daemon.pid) <= 200
         assert rss_bytes(daemon.pid) - before < 48 << 20
