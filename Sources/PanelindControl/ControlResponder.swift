@@ -14,6 +14,8 @@ public final class ControlResponder: Responder {
     private let users: Set<UInt32>
     private var eventStreams: [ObjectIdentifier: EventStream] = [:]
     private var lineStreams: [ObjectIdentifier: LineStream] = [:]
+    /// What is asked from now on comes too late.
+    private var isEnding = false
 
     /// Makes the responder; it follows the room from now on.
     ///
@@ -27,17 +29,21 @@ public final class ControlResponder: Responder {
 
     /// panelind ends now with this code: whoever waits is told so, streams end.
     public func end(code: Int32) {
+        isEnding = true
         room.pending.end(code: code)
-        for stream in eventStreams.values { stream.end() }
-        for stream in lineStreams.values { stream.end() }
+        // A stream's end begins the request that waits behind it: taken out before, so that nothing is changed midway.
+        let streams = (eventStreams.values, lineStreams.values)
         eventStreams = [:]
         lineStreams = [:]
+        for stream in streams.0 { stream.end() }
+        for stream in streams.1 { stream.end() }
     }
 
     public func respond(to request: Request) -> Answer {
         guard let user = request.peerUser, users.contains(user) else {
             return problem(request, 403, "only root and panelind's own user may ask here")
         }
+        if isEnding { return problem(request, 503, "panelind ends now") }
         do throws(Query.Refusal) {
             let query = Query(request.query)
             switch request.path {

@@ -25,12 +25,12 @@ public final class ControlTarget: FuzzTarget {
         let descriptor = listener.descriptor
         host = try loop.submit { NIOLoopBound(try ControlHost(descriptor, loop), eventLoop: loop) }.wait()
         let bound = host
-        try loop.flatSubmit { bound.value.server.start() }.wait()
+        try loop.flatSubmit { bound.value.start() }.wait()
     }
 
     deinit {
         let bound = host
-        try? group.next().submit { bound.value.server.close() }.wait()
+        try? group.next().submit { bound.value.close() }.wait()
         try? group.syncShutdownGracefully()
     }
 
@@ -49,11 +49,11 @@ public final class ControlTarget: FuzzTarget {
         let answersLater = dice.once(in: 3)
         do {
             let loop = group.next()
-            try loop.submit { bound.value.daemon.set(text, answersLater) }.wait()
+            try loop.submit { bound.value.begin(text, answersLater) }.wait()
             let output = try talk(dice.fewPieces(input))
             // What the client's end leaves to do is done in the next turns.
             var turns = 0
-            while try loop.submit({ bound.value.server.openConnections > 0 }).wait() {
+            while try loop.submit({ bound.value.openConnections > 0 }).wait() {
                 turns += 1
                 if turns == 5000 { return "a connection is kept" }
                 if turns > 20 { usleep(1000) }
@@ -101,16 +101,20 @@ public final class ControlTarget: FuzzTarget {
 }
 
 /// The server and what it asks; on its loop only.
-private final class ControlHost {
+private final class ControlHost: Responder {
     let daemon: PlayedDaemon
     let room = ControlRoom()
-    let responder: ControlResponder
-    let server: HTTPServer
+    private var responder: ControlResponder
+    /// Ended ones, as long as there may be a connection of theirs.
+    private var ended: [ControlResponder] = []
+    private let loop: any EventLoop
+    private var listening: HTTPServer?
 
     init(_ descriptor: CInt, _ loop: any EventLoop) throws {
+        self.loop = loop
         daemon = PlayedDaemon(loop)
         responder = ControlResponder(daemon, room, users: [getuid()])
-        server = try HTTPServer(descriptor: descriptor, loop: loop, limits: .control, responder: responder)
+        listening = try HTTPServer(descriptor: descriptor, loop: loop, limits: .control, responder: self)
         for number in 0..<5 {
             room.record(
                 LoggedEvent(
@@ -120,10 +124,31 @@ private final class ControlHost {
         }
     }
 
+    var openConnections: Int { listening?.openConnections ?? 0 }
+
+    func start() -> EventLoopFuture<Void> { listening?.start() ?? loop.makeSucceededVoidFuture() }
+
+    /// The server keeps this one as its responder.
+    func close() {
+        listening?.close()
+        listening = nil
+    }
+
     func endWaiting() {
         daemon.answerAll()
         responder.end(code: 0)
+        ended.append(responder)
     }
+
+    /// The next client.
+    func begin(_ text: String, _ answersLater: Bool) {
+        daemon.set(text, answersLater)
+        guard !ended.isEmpty else { return }
+        responder = ControlResponder(daemon, room, users: [getuid()])
+        ended = []
+    }
+
+    func respond(to request: Request) -> Answer { responder.respond(to: request) }
 }
 
 /// A daemon whose worker wrote what the client sent.
