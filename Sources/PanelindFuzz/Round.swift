@@ -167,6 +167,8 @@ final class Round {
                 break
             }
         }
+        // What the front has made and ended since the last turn waits here still: it would come into the next round.
+        while let peer = listener.accept() { workers.append(WorkerConnection(peer, self)) }
         for worker in workers { worker.peer.close() }
         workers = []
         try host.on { $0.forget(generation) }
