@@ -37,6 +37,7 @@ public struct Admission: Sendable {
     }
 
     private struct Load: Hashable, Sendable {
+        let worker: Generation
         var plain = 0
         var lasting = 0
         /// `reportDrain` came, and these edges are still to be told.
@@ -52,7 +53,8 @@ public struct Admission: Sendable {
     /// Requests whose worker died, which are older than all in `queue`.
     private var retries: [Retry] = []
     private var heldBytes = 0
-    private var loads: [Generation: Load] = [:]
+    /// What each worker has. They are two or three, so that a search costs less than a table.
+    private var loads: [Load] = []
     private var newest: UInt64 = 0
     /// More could be let go at once: the next step is due.
     private var releaseAt: Instant?
@@ -67,7 +69,10 @@ public struct Admission: Sendable {
     /// Requests, streams and tunnels that workers have.
     public var inFlight: Int { requests.count - held }
     /// The same for one worker.
-    public func inFlight(of generation: Generation) -> Int { loads[generation].map { $0.plain + $0.lasting } ?? 0 }
+    public func inFlight(of generation: Generation) -> Int {
+        for load in loads where load.worker == generation { return load.plain + load.lasting }
+        return 0
+    }
     /// Every answer from now on carries `Connection: close`.
     public var isLastCall: Bool {
         switch route {
@@ -193,8 +198,9 @@ public struct Admission: Sendable {
 
     /// Tells `onlyStreamsLeft` and `drained` of this worker, each once, as soon as it is true.
     public mutating func reportDrain(_ generation: Generation) -> [AdmissionAction] {
-        loads[generation, default: Load()].owesDrained = true
-        loads[generation, default: Load()].owesOnlyStreams = true
+        let i = place(of: generation)
+        loads[i].owesDrained = true
+        loads[i].owesOnlyStreams = true
         var out: [AdmissionAction] = []
         tellEdges(of: generation, &out)
         return out
@@ -334,21 +340,29 @@ public struct Admission: Sendable {
     }
 
     private mutating func count(_ request: Request, _ worker: Generation, _ change: Int) {
+        let i = place(of: worker)
         switch request.kind {
-        case .plain: loads[worker, default: Load()].plain += change
-        case .stream, .tunnel: loads[worker, default: Load()].lasting += change
+        case .plain: loads[i].plain += change
+        case .stream, .tunnel: loads[i].lasting += change
         }
+    }
+
+    /// Where the load of this worker is.
+    private mutating func place(of worker: Generation) -> Int {
+        if let i = loads.firstIndex(where: { $0.worker == worker }) { return i }
+        loads.append(Load(worker: worker))
+        return loads.count - 1
     }
 
     /// Tells what has become true of a worker that drains, and drops the counts of one that has nothing.
     private mutating func tellEdges(of worker: Generation, _ out: inout [AdmissionAction]) {
-        guard var load = loads[worker], load.plain == 0 else { return }
+        guard let i = loads.firstIndex(where: { $0.worker == worker }), loads[i].plain == 0 else { return }
+        let load = loads[i]
         if load.lasting == 0 {
-            loads[worker] = nil
+            loads.remove(at: i)
             if load.owesDrained { out.append(.tell(.drained(worker))) }
         } else if load.owesOnlyStreams {
-            load.owesOnlyStreams = false
-            loads[worker] = load
+            loads[i].owesOnlyStreams = false
             out.append(.tell(.onlyStreamsLeft(worker)))
         }
     }

@@ -22,8 +22,10 @@ public struct Instant: Hashable, Comparable, Sendable {
 extension Duration {
     /// The whole duration in nanoseconds; about 292 years fit.
     public var nanoseconds: Int64 {
-        // One division, where `components` takes several; every sum of an instant comes here.
-        Int64(attoseconds / 1_000_000_000)
+        // One division, where `components` takes several, and for nine seconds one of 64 bits: every sum of an instant
+        // comes here.
+        if let few = Int64(exactly: attoseconds) { return few / 1_000_000_000 }
+        return Int64(attoseconds / 1_000_000_000)
     }
 
     /// The duration in seconds, for records and metrics.

@@ -18,7 +18,7 @@ public struct Probe: Hashable, Sendable {
     }
 
     let kind: ProbeKind
-    let settings: ProbeSettings
+    @Shared private(set) var settings: ProbeSettings
     private(set) var phase = Phase.idle
     /// The ordinal of the newest attempt: an answer to an older one is late.
     private(set) var attempt = 0
@@ -29,7 +29,7 @@ public struct Probe: Hashable, Sendable {
 
     init(_ kind: ProbeKind, _ settings: ProbeSettings) {
         self.kind = kind
-        self.settings = settings
+        _settings = Shared(wrappedValue: settings)
     }
 
     var deadline: Instant? {

@@ -32,6 +32,8 @@ extension Supervisor {
     mutating func settle(at now: Instant, _ out: inout Decisions) {
         settleOther(at: now, &out)
         settleCurrent(at: now, &out)
+        // Again: the end of the current one may have been the end of the other.
+        settleOther(at: now, &out)
         settleEnd(at: now, &out)
     }
 
@@ -185,6 +187,7 @@ extension Supervisor {
         callOffNextReload("panelind ends", &out)
         let budgetEnd = now + settings.stop.budget
         if let worker = other {
+            finishReload(worker.generation, failure: "panelind ends", &out)
             change(worker.generation) { $0.leave(.discarded, end: budgetEnd, at: now, &out) }
         }
     }
@@ -263,9 +266,10 @@ extension Supervisor {
     }
 
     /// Where requests go in this state.
+    @inline(__always)
     private func routeNow(at now: Instant) -> Route {
         switch state {
-        case .ready: return current.map { .forward($0.generation) } ?? .hold
+        case .ready: return (current?.generation).map { .forward($0) } ?? .hold
         case .draining:
             if let worker = current, case .leaving(let plan) = worker.life, plan.serves, worker.firstReadyAt != nil {
                 return .lastCall(worker.generation)

@@ -50,7 +50,7 @@ public struct Supervisor: Sendable {
         case exited
     }
 
-    public internal(set) var settings: SupervisorSettings
+    @Shared public internal(set) var settings: SupervisorSettings
     var intent = Intent.wait
     var pause = Pause.none
     public internal(set) var current: Worker?
@@ -70,7 +70,7 @@ public struct Supervisor: Sendable {
     /// The worker that a reload waits for.
     var reloading: Generation?
     /// A reload that waits for the predecessor of the last one to be gone.
-    var nextReload: SupervisorSettings?
+    @Shared var nextReload: SupervisorSettings?
     var toldReady = false
     /// What the last STATUS= was about.
     var told: Telling?
@@ -89,12 +89,15 @@ public struct Supervisor: Sendable {
 
     /// Makes the machine. `start` sets it going.
     public init(_ settings: SupervisorSettings, seed: UInt64) {
-        self.settings = settings
+        _settings = Shared(wrappedValue: settings)
         policy = RestartPolicy(seed: seed)
         snapshot = HealthSnapshot(state: .starting, generation: 0, restarts: 0, retryAfter: .seconds(1))
     }
 
+    // What every step asks is inlined: a call would be given a copy of the machine.
+
     /// When `time` is due, or nil if nothing will happen by itself.
+    @inline(__always)
     public var deadline: Instant? {
         var pauseEnds: Instant?
         if case .backoff(let until) = pause {
@@ -136,20 +139,8 @@ public struct Supervisor: Sendable {
     private mutating func tick(at now: Instant, _ out: inout Decisions) {
         if let armed = deadline, now - armed > Self.gapThreshold { thaw(now - armed, at: now, &out) }
         let isShared = socketIsShared
-        for generation in generations {
-            change(generation) { worker in
-                switch worker.life {
-                case .preparing(let until):
-                    guard until <= now else { return }
-                    worker.prepareFailed(
-                        StartFailure(.other, "cannot prepare worker \(generation): no answer in time"), &out)
-                case .starting, .ready, .unready: worker.tickProbes(isShared: isShared, at: now, &out)
-                case .leaving: worker.advancePlan(at: now, &out)
-                case .sweeping: worker.tickSweep(at: now, &out)
-                case .spawning, .gone: break
-                }
-            }
-        }
+        current?.tick(isShared: isShared, at: now, &out)
+        other?.tick(isShared: isShared, at: now, &out)
         if case .flushing(let until, let code) = end, until <= now { exit(code, &out) }
         if let pingAt, pingAt <= now, let interval = settings.watchdogPing {
             out.actions.append(.notify(.watchdog))
@@ -215,6 +206,7 @@ public struct Supervisor: Sendable {
     }
 
     /// The public state (CONTRACT section 4): a function of intent, workers and pause.
+    @inline(__always)
     public var state: State {
         switch intent {
         case .wait: return .starting

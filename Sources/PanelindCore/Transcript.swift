@@ -86,6 +86,7 @@ extension Supervisor {
         var trouble: String?
     }
 
+    @inline(__always)
     var telling: Telling {
         // Not the newest, which may be on trial still.
         Telling(

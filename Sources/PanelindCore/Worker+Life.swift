@@ -15,6 +15,19 @@ extension Worker {
         }
     }
 
+    /// The deadline fired: does whatever is due.
+    mutating func tick(isShared: Bool, at now: Instant, _ out: inout Decisions) {
+        switch life {
+        case .preparing(let until):
+            guard until <= now else { return }
+            prepareFailed(StartFailure(.other, "cannot prepare worker \(generation): no answer in time"), &out)
+        case .starting, .ready, .unready: tickProbes(isShared: isShared, at: now, &out)
+        case .leaving: advancePlan(at: now, &out)
+        case .sweeping: tickSweep(at: now, &out)
+        case .spawning, .gone: break
+        }
+    }
+
     mutating func prepared(at now: Instant, _ out: inout Decisions) {
         switch life {
         case .preparing:

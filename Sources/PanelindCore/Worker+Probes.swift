@@ -112,8 +112,17 @@ extension Worker {
             startupDeadline = max(startupDeadline + gap, now + Self.afterGap)
             extendedDeadline = extendedDeadline.map { $0 + gap }
             if watchdogAt != nil { watchdogAt = settings.worker.watchdog.map { now + $0 } }
-        case .spawning, .leaving, .sweeping, .gone:
-            break  // A gap never extends a stop.
+        case .leaving(var plan):
+            // A gap never extends a stop; but nobody ran whom KILL could end.
+            guard plan.phase == .killing else { return }
+            plan.beginKilling(at: now)
+            life = .leaving(plan)
+        case .sweeping(var sweep):
+            guard sweep.graceUntil == nil else { return }
+            sweep.unkillableAt = max(sweep.unkillableAt, now + Self.unkillableInStop)
+            life = .sweeping(sweep)
+        case .spawning, .gone:
+            break
         }
     }
 

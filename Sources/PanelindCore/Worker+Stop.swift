@@ -30,7 +30,8 @@ extension Worker {
             guard let stopEnd else { return }
             plan.bind(to: stopEnd)
             life = .leaving(plan)
-            advancePlan(at: now, &out)
+            // Behind a clock gap the time of a KILL may seem over, and it was sent just now: the timer sees to that.
+            if plan.phase != .killing { advancePlan(at: now, &out) }
         case .sweeping(var sweep):
             guard let stopEnd else { return }
             sweep.graceUntil = sweep.graceUntil.map { min($0, stopEnd - StopSettings.reserve) }
@@ -126,17 +127,15 @@ extension Worker {
 
     /// When even KILL has had its time.
     private func killingEnds(_ plan: StopPlan) -> Instant {
+        let atLast = plan.killedSince + Self.unkillableAfter
         // After a clock gap KILL may have gone late: it has its time all the same.
-        plan.isBoundToStop
-            ? max(plan.killBy, plan.killedSince) + Self.unkillableInStop : plan.killedSince + Self.unkillableAfter
+        return plan.isBoundToStop ? min(max(plan.killBy, plan.killedSince) + Self.unkillableInStop, atLast) : atLast
     }
 
     /// Not even KILL ended the leader: it sleeps in the kernel. It is reported and left behind.
     private mutating func giveUpKilling(_ plan: StopPlan, at now: Instant, _ out: inout Decisions) {
-        out.because(.unkillable)
         setEnding(nil, ResourceUse(), cause(of: plan), requested: plan.reason.isRequested, at: now)
-        out.report(.survivorsLeft(generation, [Survivor(pid: pid, command: "", uninterruptible: true)]))
-        leaveBehind(&out)
+        leaveBehind([Survivor(pid: pid, command: "", uninterruptible: true)], &out)
     }
 
     /// The leader ended while it was leaving.
@@ -193,10 +192,7 @@ extension Worker {
                 out.because(.treeEmpty)
                 finish(&out)
             } else if sweep.graceUntil == nil, left.allSatisfy(\.uninterruptible) {
-                out.because(.unkillable)
-                out.report(.survivorsLeft(generation, left))
-                cut(&out)
-                finish(&out)
+                leaveBehind(left, &out)
             }
         case .preparing, .spawning, .starting, .ready, .unready, .leaving, .gone:
             break  // A pass of the final KILL before the leader is reaped, or one that came late.
@@ -217,10 +213,7 @@ extension Worker {
             out.because(.graceOver(sweep.grace))
             killRest(unkillableAt: max(sweep.unkillableAt, now + Self.unkillableInStop), at: now, &out)
         } else if sweep.unkillableAt <= now {
-            out.because(.unkillable)
-            out.report(.survivorsLeft(generation, left))
-            cut(&out)
-            finish(&out)
+            leaveBehind(left, &out)
         } else if sweep.nextPass <= now {
             sweep.nextPass = now + passInterval(killing: sweep.graceUntil == nil)
             life = .sweeping(sweep)
@@ -228,8 +221,10 @@ extension Worker {
         }
     }
 
-    /// Its time is over. A last KILL, whose answer nobody hears, is for what was forked since the pass before.
-    private mutating func leaveBehind(_ out: inout Decisions) {
+    /// KILL did not end these in time. A last one, whose answer nobody hears, is for what was forked since the last pass.
+    private mutating func leaveBehind(_ survivors: [Survivor], _ out: inout Decisions) {
+        out.because(.unkillable)
+        out.report(.survivorsLeft(generation, survivors))
         // Its connections may stay open for as long as it sleeps.
         cut(&out)
         out.worker(generation, .sweep(.kill, sparingGroup: false))

@@ -59,9 +59,7 @@ public struct Worker: Hashable, Sendable {
 
     public let generation: Generation
     /// The settings it was started with, whatever was loaded since.
-    public var settings: SupervisorSettings { shared.settings }
-    /// Behind a pointer: a worker is copied often, and its settings never change.
-    private let shared: SharedSettings
+    @Shared public private(set) var settings: SupervisorSettings
     var life: Life
 
     var startup: Probe?
@@ -97,7 +95,7 @@ public struct Worker: Hashable, Sendable {
 
     init(_ generation: Generation, _ settings: SupervisorSettings) {
         self.generation = generation
-        shared = SharedSettings(settings)
+        _settings = Shared(wrappedValue: settings)
         let worker = settings.worker
         life = .gone
         startup = worker.startup.map { Probe(.startup, $0) }
@@ -160,16 +158,6 @@ public struct Worker: Hashable, Sendable {
 
     /// The startup deadline that counts: the one set, unless EXTEND_TIMEOUT_USEC moved it further.
     var startupUntil: Instant { max(startupDeadline, extendedDeadline ?? startupDeadline) }
-}
-
-/// Settings that many values share.
-private final class SharedSettings: Hashable, Sendable {
-    let settings: SupervisorSettings
-
-    init(_ settings: SupervisorSettings) { self.settings = settings }
-
-    static func == (a: SharedSettings, b: SharedSettings) -> Bool { a === b || a.settings == b.settings }
-    func hash(into hasher: inout Hasher) { hasher.combine(settings) }
 }
 
 /// The first of those that are. Not of an array: every step asks several times.

@@ -63,8 +63,10 @@ struct Agenda<Item> {
         var parent = start
         while true {
             var least = parent
-            for child in [2 * parent + 1, 2 * parent + 2] where child < heap.count {
+            var child = 2 * parent + 1
+            while child < heap.count, child <= 2 * parent + 2 {
                 if heap[child].precedes(heap[least]) { least = child }
+                child += 1
             }
             guard least != parent else { return }
             heap.swapAt(parent, least)

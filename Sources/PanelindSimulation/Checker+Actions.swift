@@ -134,7 +134,9 @@ extension Checker {
         records[i].isForgotten = true
         for newer in records.indices where newer > i && !records[newer].isForgotten && !records[newer].isLeaving {
             // The older one died while its successor was on trial, which takes over with its settings.
-            if reloads[Generation(newer + 1)] == true { settings = configurations[records[newer].revision] ?? settings }
+            guard reloads[Generation(newer + 1)] == true else { continue }
+            settings = configurations[records[newer].revision] ?? settings
+            notBefore = nil
         }
         for process in kernel.processes where process.generation == generation && process.isAlive {
             require(

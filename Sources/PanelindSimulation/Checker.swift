@@ -210,7 +210,9 @@ public final class Checker {
 
     /// What the policy decided, by the rules of the step.
     private func judgeRules(_ step: Step, isGap: Bool) {
-        for case .report(.workerExited(_, let ending, let delay)) in step.actions where !ending.requested {
+        for case .report(.workerExited(let generation, let ending, let delay)) in step.actions where !ending.requested {
+            // One that had handed over is nobody's failure.
+            if let i = index(generation), records[i].isPredecessor { continue }
             if ending.readyFor >= settings.restart.resetAfter { failures = 0 }
             failures += 1
             if delay != nil, !nextIsWanted { unplanned += 1 }

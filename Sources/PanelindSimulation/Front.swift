@@ -79,6 +79,14 @@ struct Front {
     var firesAt: Instant?
 
     init(_ settings: AdmissionSettings) { admission = Admission(settings) }
+
+    // Mutating, since a class's property is copied for a getter, and this is asked at every step.
+
+    /// What Admission holds, and when it is due.
+    mutating func look() -> (held: Int, deadline: Instant?) { (admission.held, admission.deadline) }
+
+    /// What this worker has.
+    mutating func inFlight(of generation: Generation) -> Int { admission.inFlight(of: generation) }
 }
 
 extension World {
@@ -143,8 +151,9 @@ extension World {
     }
 
     private func obey(_ actions: [AdmissionAction], _ cause: AdmissionCause) {
-        let deadline = front.admission.deadline
-        frontChecker.judge(cause, actions, front.admission, deadline: deadline, at: now)
+        let (held, deadline) = front.look()
+        frontChecker.judge(cause, actions, held: held, deadline: deadline, at: now)
+        if let worker = frontChecker.concerned { frontChecker.judgeLoad(of: worker, front.inFlight(of: worker), cause) }
         coverage?.note(cause, frontChecker.routeBefore)
         for action in actions {
             switch action {
@@ -269,8 +278,9 @@ extension World {
         guard snapshot?.isReady == true, let generation = checker.route.target, let i = worker(generation) else {
             return
         }
+        guard let since = workers[i].deafSince else { return }
         let worker = workers[i]
-        guard let since = worker.deafSince, !worker.speaksReadiness, plan.settings.mode != .socket else { return }
+        guard !worker.speaksReadiness, plan.settings.mode != .socket else { return }
         var probe = worker.settings.worker.readiness
         if probe == nil, case .ask(let implied) = worker.settings.worker.impliedReadiness { probe = implied }
         guard let probe, probe.method.isAsked, !worker.hasSaidReady else { return }

@@ -58,16 +58,17 @@ final class FrontChecker {
     /// The worker that left a request untouched last, and how long it may be dying.
     private var suspect: (worker: Generation, until: Instant)?
     private var calls = 0
+    /// The worker whose load the last call was about.
+    private(set) var concerned: Generation?
 
     init(_ settings: AdmissionSettings) { self.settings = settings }
 
     /// Judges one call and its answer.
     /// - Parameters:
-    ///   - admission: asked for its counts after it.
+    ///   - held: how many requests Admission holds after it.
     ///   - deadline: Admission's after it.
     func judge(
-        _ cause: AdmissionCause, _ actions: [AdmissionAction], _ admission: borrowing Admission, deadline: Instant?,
-        at now: Instant
+        _ cause: AdmissionCause, _ actions: [AdmissionAction], held: Int, deadline: Instant?, at now: Instant
     ) {
         guard violation == nil else { return }
         timesNow = now == self.now ? timesNow + 1 : 0
@@ -78,7 +79,9 @@ final class FrontChecker {
         let was = heldCount
         note(cause)
         for action in actions { judge(action, cause) }
-        judgeStanding(cause, heldBefore: was, admission, deadline)
+        require(held == heldCount, .oneOutcome, "\(held) are held where \(heldCount) should be")
+        concerned = worker(of: cause)
+        judgeWaiting(cause, heldBefore: was, deadline)
     }
 
     private func require(_ holds: Bool, _ law: Law, _ details: @autoclosure () -> String) {
@@ -330,33 +333,31 @@ final class FrontChecker {
 
     // MARK: What is true after it
 
-    private func judgeStanding(
-        _ cause: AdmissionCause, heldBefore: Int, _ admission: borrowing Admission, _ deadline: Instant?
-    ) {
-        require(admission.held == heldCount, .oneOutcome, "\(admission.held) are held where \(heldCount) should be")
-        let about: Generation?
+    /// Whose load the call was about.
+    private func worker(of cause: AdmissionCause) -> Generation? {
         switch cause {
-        case .report(let generation): about = generation
-        case .cut(let generation):
-            about = generation
-            let i = load(generation)
-            require(
-                loads[i].plain + loads[i].lasting == 0, .oneOutcome, "\(generation) is cut and has \(loads[i])")
+        case .report(let generation), .cut(let generation): generation
         case .answered(let id, _), .lost(let id, _), .ended(let id), .arrive(let id, _, _):
-            about = place(id).flatMap { seen[$0].worker }
-        case .take, .use, .time: about = route.target
+            place(id).flatMap { seen[$0].worker }
+        case .take, .use, .time: route.target
         }
-        if let about {
-            let load = loads[load(about)]
-            require(
-                admission.inFlight(of: about) == load.plain + load.lasting, .oneOutcome,
-                "\(admission.inFlight(of: about)) are in flight to \(about) where \(load) should be")
-            let isIdle = load.plain + load.lasting == 0
-            require(!(load.owesDrained && isIdle), .drainTold, "\(about) is drained and nobody says so")
-            require(
-                !(load.owesStreams && !isIdle && load.plain == 0), .drainTold,
-                "\(about) has only streams and nobody says so")
-        }
+    }
+
+    /// Judges what the last call left to the worker that it was about.
+    func judgeLoad(of worker: Generation, _ inFlight: Int, _ cause: AdmissionCause) {
+        let load = loads[load(worker)]
+        let isIdle = load.plain + load.lasting == 0
+        if case .cut = cause { require(isIdle, .oneOutcome, "\(worker) is cut and has \(load)") }
+        require(
+            inFlight == load.plain + load.lasting, .oneOutcome,
+            "\(inFlight) are in flight to \(worker) where \(load) should be")
+        require(!(load.owesDrained && isIdle), .drainTold, "\(worker) is drained and nobody says so")
+        require(
+            !(load.owesStreams && !isIdle && load.plain == 0), .drainTold,
+            "\(worker) has only streams and nobody says so")
+    }
+
+    private func judgeWaiting(_ cause: AdmissionCause, heldBefore: Int, _ deadline: Instant?) {
         guard heldCount > 0 else { return }
         if heldCount > heldBefore {
             require(
@@ -365,28 +366,35 @@ final class FrontChecker {
         }
         if case .refuse = route { require(false, .noneWaitsInVain, "\(heldCount) wait under \(route)") }
         // All of them where time or place changed; else those whose turn is next.
-        let isForAll =
-            switch cause {
-            case .time, .take, .use: true
-            default: false
-            }
-        for id in (isForAll ? retries : Array(retries.prefix(1)) + retries.suffix(1))
-            + [firstWaiting].compactMap({ $0 })
-        {
-            guard let i = place(id) else { continue }
+        var isTime = false
+        switch cause {
+        case .time:
+            isTime = true
+            for id in retries { judgeWait(id, isTime: true, deadline) }
+        case .take, .use: for id in retries { judgeWait(id, isTime: false, deadline) }
+        default:
+            if let first = retries.first { judgeWait(first, isTime: false, deadline) }
+            if retries.count > 1, let last = retries.last { judgeWait(last, isTime: false, deadline) }
+        }
+        if let firstWaiting { judgeWait(firstWaiting, isTime: isTime, deadline) }
+    }
+
+    private func judgeWait(_ id: RequestID, isTime: Bool, _ deadline: Instant?) {
+        guard let i = place(id) else { return }
+        let until = mayWaitUntil(seen[i])
+        let isTaken = taker(seen[i]) != nil
+        require(
+            deadline.map { $0 <= until } ?? false, .noneWaitsInVain,
+            "nothing is due when request \(id.number) has waited long enough")
+        if isTaken {
             require(
-                deadline.map { $0 <= mayWaitUntil(seen[i]) } ?? false, .noneWaitsInVain,
-                "nothing is due when request \(id.number) has waited long enough")
-            if taker(seen[i]) != nil {
-                require(
-                    deadline.map { $0 <= now } ?? false, .noneWaitsInVain,
-                    "request \(id.number) waits and \(route) has room")
-            }
-            if case .time = cause {
-                require(
-                    mayWaitUntil(seen[i]) > now || taker(seen[i]) != nil, .noneWaitsInVain,
-                    "request \(id.number) has waited for \((now - seen[i].heldSince).text)")
-            }
+                deadline.map { $0 <= now } ?? false, .noneWaitsInVain,
+                "request \(id.number) waits and \(route) has room")
+        }
+        if isTime {
+            require(
+                until > now || isTaken, .noneWaitsInVain,
+                "request \(id.number) has waited for \((now - seen[i].heldSince).text)")
         }
     }
 }

@@ -27,8 +27,9 @@ struct SimulatedProcess {
     /// Arrived while it could not run.
     var pending: [Signal] = []
 
-    /// It can act and react.
-    var isRunning: Bool { isAlive && !isStopped && !isSleeping }
+    /// It can act and react. What was sent KILL runs no instruction of its own any more, and cannot fork (fork(2) fails
+    /// while a signal is pending).
+    var isRunning: Bool { isAlive && !isStopped && !isSleeping && !isKilled }
 }
 
 /// What a signal leads to; the world plans it.

@@ -17,9 +17,7 @@ extension World {
             if random.chance(plan.answers.twice) { answer(news, within: 0...5000, canBeLost: false) }
             return tell(news)
         }
-        let behaviour =
-            isHealed && generation.number > plan.workers.count
-            ? Behaviour() : plan.behaviour(of: generation.number)
+        let behaviour = isHealed ? Behaviour() : plan.behaviour(of: generation.number)
         let id = kernel.make(
             generation, isLeader: true, isInGroup: true, ignoresStop: behaviour.stopsWithin == nil)
         workers.append(

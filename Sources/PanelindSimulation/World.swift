@@ -281,6 +281,9 @@ public final class World: ActionPerformer {
             awaitReady("after a restart")
             guard !isOver else { return }
         }
+        // A reload whose `prepare` was never answered ends by its deadline.
+        let longest = configurations.values.map(liveness).max() ?? .zero
+        run(until: now + longest) { $0.checker.reloads.isEmpty }
         // Longer than any predecessor needs to leave.
         run(until: now + .seconds(60))
         guard !isOver else { return }

@@ -126,6 +126,34 @@ struct ReloadTests {
         #expect(machine.supervisor.newest == Self.g3)
     }
 
+    @Test("the policy's end ends the trial with it, in the same step, also of one that has no process yet")
+    func policyEndsDuringReload() {
+        for isSpawned in [false, true] {
+            var machine = Machine(
+                .bench {
+                    $0.worker.needsPreparation = true
+                    $0.restart.policy = .never
+                })
+            machine.becomeReady()
+            machine.send(.reload(machine.supervisor.settings))
+            if isSpawned {
+                machine.send(.prepared, of: Self.g2)
+                machine.send(.spawned(pid: 2), of: Self.g2)
+            }
+            machine.send(.exited(.code(5), ResourceUse(), oom: false), of: Self.g1)
+            #expect(Self.ends(machine) == ["panelind ends"])
+            #expect(machine.supervisor.hasOther == isSpawned)
+            #expect(machine.send(.prepared, of: Self.g2).isEmpty)
+            if isSpawned {
+                machine.send(.exited(.code(0), ResourceUse(), oom: false), of: Self.g2)
+                machine.send(.swept(left: [], killed: []), of: Self.g2)
+            }
+            #expect(machine.send(.swept(left: [], killed: []), of: Self.g1).contains(.flush))
+            machine.send(.flushed)
+            #expect(machine.exitCode == 5)
+        }
+    }
+
     @Test("a stop during a reload ends both and never spawns")
     func stopDuringReload() {
         for setup in [Setup.trial, .predecessor] {

@@ -34,7 +34,6 @@ extension StateTable {
         resume            g1 CONT to group, drop idle
         [killing]
         exited            g1 sweep KILL
-        killNow           g1 sweep KILL
         pass              g1 USR1 to leader
         suspend           g1 STOP to group, suspend self
         resume            g1 CONT to group, drop idle

@@ -243,6 +243,33 @@ struct StopTests {
         #expect(machine.exitCode == 0)
     }
 
+    @Test("KILL that was sent before a clock gap has its time behind it, whoever wakes the machine")
+    func killingGap() {
+        for wakes in [Event.time, .operator(.killNow), .operator(.resume)] {
+            for setup in [Setup.killing, .stopSweep] {
+                var machine = setup.machine
+                machine.now = machine.now + .seconds(60)
+                machine.send(wakes)
+                if wakes != .time { machine.send(.time) }
+                #expect(!machine.rules.contains(.unkillable), "\(setup), \(wakes)")
+                machine.pass(.seconds(1))
+                #expect(machine.rules.contains(.unkillable), "\(setup), \(wakes)")
+            }
+        }
+    }
+
+    @Test("a leader that KILL does not end is reported after ten seconds, however long the budget is")
+    func unkillableLeader() {
+        var machine = Machine(.bench { $0.stop.budget = .seconds(60) })
+        machine.becomeReady()
+        machine.send(.stop(by: "SIGTERM"))
+        machine.send(.killNow)
+        machine.pass(.milliseconds(9900))
+        #expect(!machine.rules.contains(.unkillable))
+        machine.pass(.milliseconds(200))
+        #expect(machine.rules.contains(.unkillable))
+    }
+
     @Test("EXTEND_TIMEOUT_USEC moves no stop")
     func extend() {
         var machine = Setup.signalled.machine

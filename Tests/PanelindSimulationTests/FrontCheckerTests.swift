@@ -26,7 +26,8 @@ private final class FrontBench {
     var broken: Law? { checker.violation?.law }
 
     func judge(_ cause: AdmissionCause, _ real: [AdmissionAction], forged: [AdmissionAction]?) {
-        checker.judge(cause, forged ?? real, admission, deadline: admission.deadline, at: now)
+        checker.judge(cause, forged ?? real, held: admission.held, deadline: admission.deadline, at: now)
+        if let worker = checker.concerned { checker.judgeLoad(of: worker, admission.inFlight(of: worker), cause) }
         now = now + .milliseconds(1)
     }
 
@@ -112,7 +113,7 @@ struct FrontCheckerTests {
         let waiting = FrontBench { $0.heldRequests = 1 }
         // The checker believes in less room than there is.
         waiting.checker.judge(
-            .use(AdmissionSettings.room(for: 0)), [], waiting.admission, deadline: nil, at: waiting.now)
+            .use(AdmissionSettings.room(for: 0)), [], held: 0, deadline: nil, at: waiting.now)
         _ = waiting.get()
         #expect(waiting.broken == .bounded)
     }
@@ -136,7 +137,7 @@ struct FrontCheckerTests {
         let bench = FrontBench()
         _ = bench.get()
         // The checker hears of a route, and nobody goes.
-        bench.checker.judge(.take(.forward(g1)), [], bench.admission, deadline: nil, at: bench.now)
+        bench.checker.judge(.take(.forward(g1)), [], held: 1, deadline: nil, at: bench.now)
         #expect(bench.broken == .noneWaitsInVain)
     }
 
