@@ -47,7 +47,7 @@ def promises(results: dict[str, list[dict]]) -> list[Promise]:
         if benchmark in results:
             made.append(Promise(text, value, gate, aim, **more))
 
-    promise("crash", "failed GETs, worker killed every second under 200 a second",
+    promise("crash", "failed GETs, answer not begun, worker killed every second under 200 a second",
             figure("failed", "crash", path="front"), 0, 0, short=True)
     promise("crash", "the longest wait of them beyond the worker's boot",
             figure("wait_over_boot_ms", "crash", path="front"), 100, 25, unit=" ms", short=True)

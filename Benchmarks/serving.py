@@ -152,7 +152,8 @@ def crash():
     """200 GETs a second on fresh connections, 2 ms each, while the worker, which boots in 300 ms, is killed every second.
     crash: the client connects to the worker's own port. sockets: the worker inherits the listening socket. front: a proxy
     before a worker that s6-supervise restarts; panelind is both, with restart.delay 0. wait_over_boot is the longest wait less 300 ms.
-    `panelind-notify` has a worker that says READY=1; `panelind` finds out by asking every 100 ms.
+    `panelind-notify` has a worker that says READY=1; `panelind` finds out by asking every 100 ms. begun: answers cut off
+    behind their first byte, which none can save; failed and cut are without them.
 
     Does not show: a default backoff, which waits longer with every failure in a row. Fewer kills: no replacement was up yet.
     """
@@ -169,8 +170,8 @@ def crash():
                 kills = kill_every_second(runs[0], load, length)
                 got = load.result()
                 rows.append({"contender": c.name, "path": how, "kills": kills, "requests": got["requests"],
-                             "failed": got["requests"] - got["ok"], "refused": got["refused"],
-                             "cut": got["cut"] + got["cut_begun"], "5xx": got["e5xx"], "p99_ok_ms": got["p99_ms"],
+                             "failed": got["requests"] - got["ok"] - got["cut_begun"], "refused": got["refused"],
+                             "cut": got["cut"], "begun": got["cut_begun"], "5xx": got["e5xx"], "p99_ok_ms": got["p99_ms"],
                              "max_ms": got["max_ms"], "wait_over_boot_ms": got["max_ms"] - BOOT})
             finally:
                 [each.stop() for each in reversed(runs)]

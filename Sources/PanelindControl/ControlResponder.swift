@@ -11,7 +11,7 @@ import PanelindHTTP
 public final class ControlResponder: Responder {
     private unowned let daemon: any ControlledDaemon
     private let room: ControlRoom
-    private let users: Set<UInt32>
+    private let users: [UInt32]
     private var eventStreams: [ObjectIdentifier: EventStream] = [:]
     private var lineStreams: [ObjectIdentifier: LineStream] = [:]
     /// What is asked from now on comes too late.
@@ -20,7 +20,7 @@ public final class ControlResponder: Responder {
     /// Makes the responder; it follows the room from now on.
     ///
     /// - Parameter users: the user ids whose requests are answered.
-    public init(_ daemon: any ControlledDaemon, _ room: ControlRoom, users: Set<UInt32>) {
+    public init(_ daemon: any ControlledDaemon, _ room: ControlRoom, users: [UInt32]) {
         self.daemon = daemon
         self.room = room
         self.users = users

@@ -17,8 +17,9 @@ public struct Admission: Sendable {
         let bytes: Int
         /// Safe and without a body: it may be made twice (RFC 9110 section 9.2.2). Once retried, never again.
         var canRetry: Bool
-        /// Since when it waits.
+        /// Since when it waits. The time that a worker had it is none of the hold's.
         var heldSince: Instant
+        var forwardedAt: Instant
         /// The worker that has it, or that lost it.
         var worker: Generation?
         var isHeld = false
@@ -105,9 +106,9 @@ public struct Admission: Sendable {
         var out: [AdmissionAction] = []
         // Those that wait go first, also where there is room again.
         release(at: now, &out)
-        requests[id] = Request(bytes: bytes, canRetry: canRetry, heldSince: now)
+        requests[id] = Request(bytes: bytes, canRetry: canRetry, heldSince: now, forwardedAt: now)
         if queue.isEmpty, let worker = freeWorker(not: nil) {
-            forward(id, to: worker, &out)
+            forward(id, to: worker, at: now, &out)
         } else {
             hold(id, asRetry: false, at: now, &out)
         }
@@ -144,13 +145,15 @@ public struct Admission: Sendable {
         }
         if request.canRetry || unsent, !request.isTouched {
             count(request, worker, -1)
-            if !unsent {
+            if unsent {
+                request.heldSince = request.heldSince + (now - request.forwardedAt)
+            } else {
                 request.canRetry = false
                 request.heldSince = now
             }
             requests[id] = request
             if let next = freeWorker(not: worker) {
-                forward(id, to: next, &out)
+                forward(id, to: next, at: now, &out)
             } else {
                 hold(id, asRetry: true, at: now, &out)
             }
@@ -278,12 +281,12 @@ public struct Admission: Sendable {
         for retry in retries where left > 0 {
             guard let worker = freeWorker(not: retry.loser) else { continue }
             retries.removeAll { $0.id == retry.id }
-            forward(retry.id, to: worker, &out)
+            forward(retry.id, to: worker, at: now, &out)
             left -= 1
         }
         var gone = 0
         while left > 0, gone < queue.count, let worker = freeWorker(not: nil) {
-            forward(queue[gone], to: worker, &out)
+            forward(queue[gone], to: worker, at: now, &out)
             gone += 1
             left -= 1
         }
@@ -294,11 +297,14 @@ public struct Admission: Sendable {
         if more { releaseAt = now }
     }
 
-    private mutating func forward(_ id: RequestID, to worker: Generation, _ out: inout [AdmissionAction]) {
+    private mutating func forward(
+        _ id: RequestID, to worker: Generation, at now: Instant, _ out: inout [AdmissionAction]
+    ) {
         guard var request = requests[id] else { return }
         if request.isHeld { heldBytes -= request.bytes }
         request.isHeld = false
         request.worker = worker
+        request.forwardedAt = now
         requests[id] = request
         count(request, worker, 1)
         out.append(.forward(id, worker))

@@ -56,15 +56,11 @@ public final class Driver {
         let performer = performer
         var index = 0
         while index < queue.count {
-            let event: Event
-            if index == queue.count - 1 {
-                // The last one, most often the only one, is moved out.
-                event = queue.removeLast()
+            let event = queue[index]
+            index += 1
+            if index == queue.count {
                 queue.removeAll(keepingCapacity: true)
                 index = 0
-            } else {
-                event = queue[index]
-                index += 1
             }
             let now = clock()
             let from = state

@@ -116,14 +116,12 @@ extension Worker {
     }
 
     private mutating func beginKilling(_ plan: inout StopPlan, at now: Instant, _ out: inout Decisions) {
-        if plan.answersEveryone { cut(&out) }
+        if plan.answersEveryone { out.actions.append(.front(.cut(generation))) }
         plan.beginKilling(at: now)
         plan.pollKilling(at: now + .milliseconds(20))
         life = .leaving(plan)
         out.worker(generation, .sweep(.kill, sparingGroup: false))
     }
-
-    private func cut(_ out: inout Decisions) { out.actions.append(.front(.cut(generation))) }
 
     /// When even KILL has had its time.
     private func killingEnds(_ plan: StopPlan) -> Instant {
@@ -226,7 +224,7 @@ extension Worker {
         out.because(.unkillable)
         out.report(.survivorsLeft(generation, survivors))
         // Its connections may stay open for as long as it sleeps.
-        cut(&out)
+        out.actions.append(.front(.cut(generation)))
         out.worker(generation, .sweep(.kill, sparingGroup: false))
         finish(&out)
     }

@@ -32,11 +32,14 @@ final class UpstreamPool {
     init(front: Front) {
         self.front = front
         loop = front.loop
-        deadlines = ConnectionDeadlines(
-            loop: front.loop,
-            limits: [
-                .idle: Self.idleTime, .head: Self.continueTime, .linger: .nanoseconds(Front.bodyStall.nanoseconds),
-            ])
+        deadlines = ConnectionDeadlines(loop: front.loop) { wait in
+            switch wait {
+            case .idle: Self.idleTime
+            case .head: Self.continueTime
+            case .linger: .nanoseconds(Front.bodyStall.nanoseconds)
+            case .body, .answer, .write: nil
+            }
+        }
         use(front.settings)
     }
 

@@ -62,10 +62,10 @@ public final class ConnectionDeadlines {
     /// Open connections.
     public private(set) var count = 0
 
-    /// Makes an empty register; `limits` without an entry for a class: that wait never ends by itself.
-    public init(loop: any EventLoop, limits: [Wait: TimeAmount]) {
+    /// Makes an empty register; where `limit` is nil for a class, that wait never ends by itself.
+    public init(loop: any EventLoop, limit: (Wait) -> TimeAmount?) {
         self.loop = loop
-        lists = Wait.allCases.map { List(limit: limits[$0]) }
+        lists = Wait.allCases.map { List(limit: limit($0)) }
     }
 
     /// Changes the limit of a class, for waits that begin from now on; nil: they do not end by themselves.

@@ -76,7 +76,7 @@ public final class HTTPServer {
         self.limits = limits.fitted()
         self.makeConnection = makeConnection
         port = Self.port(of: copy)
-        deadlines = ConnectionDeadlines(loop: loop, limits: limits.waits)
+        deadlines = ConnectionDeadlines(loop: loop) { limits.limit(of: $0) }
     }
 
     /// Makes the handlers' side only, without a listener: for tests on an embedded loop.
@@ -87,7 +87,7 @@ public final class HTTPServer {
         self.limits = limits
         makeConnection = { HTTPConnection(server: $0, responder: responder, answersOnce: $1) }
         port = nil
-        deadlines = ConnectionDeadlines(loop: loop, limits: limits.waits)
+        deadlines = ConnectionDeadlines(loop: loop) { limits.limit(of: $0) }
     }
 
     /// Starts to accept.
@@ -217,14 +217,18 @@ public final class HTTPServer {
 }
 
 extension HTTPLimits {
-    /// The limits as the register of deadlines wants them; `answer` has none, its time is the responder's.
-    var waits: [ConnectionDeadlines.Wait: TimeAmount] {
-        var waits: [ConnectionDeadlines.Wait: TimeAmount] = [
-            .head: .nanoseconds(headTime.nanoseconds), .body: .nanoseconds(bodyTime.nanoseconds),
-            .write: .nanoseconds(writeTime.nanoseconds), .linger: .nanoseconds(lingerTime.nanoseconds),
-        ]
-        if let idleTime { waits[.idle] = .nanoseconds(idleTime.nanoseconds) }
-        return waits
+    /// The limit of a wait in the register of deadlines; `answer` has none, its time is the responder's.
+    func limit(of wait: ConnectionDeadlines.Wait) -> TimeAmount? {
+        let limit: Duration? =
+            switch wait {
+            case .idle: idleTime
+            case .head: headTime
+            case .body: bodyTime
+            case .answer: nil
+            case .write: writeTime
+            case .linger: lingerTime
+            }
+        return limit.map { .nanoseconds($0.nanoseconds) }
     }
 }
 

@@ -160,7 +160,8 @@ extension Kind where Value: RawRepresentable & CaseIterable, Value.RawValue == S
     /// One of the words of an enum.
     static var choice: Kind {
         let words = Value.allCases.map(\.rawValue)
-        let list = words.dropLast().joined(separator: ", ") + " or " + (words.last ?? "")
+        // Of arrays: joined() of a slice is looked up by the runtime, at every start.
+        let list = Array(words.dropLast()).joined(separator: ", ") + " or " + (words.last ?? "")
         return Kind(
             name: words.map { "`\($0)`" }.joined(separator: ", "),
             read: { (node: Node) throws(BadValue) -> Value in

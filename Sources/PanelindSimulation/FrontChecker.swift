@@ -28,6 +28,7 @@ final class FrontChecker {
         var isTouched = false
         var hasHead = false
         var heldSince: Instant
+        var forwardedAt = Instant.zero
         var worker: Generation?
         var lasts = false
     }
@@ -132,7 +133,10 @@ final class FrontChecker {
             seen[i].isHeld = true
             seen[i].isRetry = true
             seen[i].lostAt = now
-            if !unsent {
+            if unsent {
+                // What a worker had it for is no waiting.
+                seen[i].heldSince = seen[i].heldSince + (now - seen[i].forwardedAt)
+            } else {
                 seen[i].sentLosses += 1
                 seen[i].heldSince = now
             }
@@ -291,6 +295,7 @@ final class FrontChecker {
         }
         letGo(i, id)
         seen[i].forwards += 1
+        seen[i].forwardedAt = now
         seen[i].worker = generation
         count(seen[i], 1)
     }
@@ -366,12 +371,9 @@ final class FrontChecker {
         }
         if case .refuse = route { require(false, .noneWaitsInVain, "\(heldCount) wait under \(route)") }
         // All of them where time or place changed; else those whose turn is next.
-        var isTime = false
+        let isTime = if case .time = cause { true } else { false }
         switch cause {
-        case .time:
-            isTime = true
-            for id in retries { judgeWait(id, isTime: true, deadline) }
-        case .take, .use: for id in retries { judgeWait(id, isTime: false, deadline) }
+        case .time, .take, .use: for id in retries { judgeWait(id, isTime: isTime, deadline) }
         default:
             if let first = retries.first { judgeWait(first, isTime: false, deadline) }
             if retries.count > 1, let last = retries.last { judgeWait(last, isTime: false, deadline) }
@@ -386,15 +388,11 @@ final class FrontChecker {
         require(
             deadline.map { $0 <= until } ?? false, .noneWaitsInVain,
             "nothing is due when request \(id.number) has waited long enough")
-        if isTaken {
-            require(
-                deadline.map { $0 <= now } ?? false, .noneWaitsInVain,
-                "request \(id.number) waits and \(route) has room")
-        }
-        if isTime {
-            require(
-                until > now || isTaken, .noneWaitsInVain,
-                "request \(id.number) has waited for \((now - seen[i].heldSince).text)")
-        }
+        require(
+            !isTaken || deadline.map { $0 <= now } ?? false, .noneWaitsInVain,
+            "request \(id.number) waits and \(route) has room")
+        require(
+            !isTime || until > now || isTaken, .noneWaitsInVain,
+            "request \(id.number) has waited for \((now - seen[i].heldSince).text)")
     }
 }

@@ -258,6 +258,21 @@ struct AdmissionTests {
         #expect(front.fate(refused).count == 41)
     }
 
+    @Test("the time that a hung worker had a request, without accepting it, is none of the hold's")
+    func hung() {
+        var front = Front(.hold)
+        let post = front.post()
+        front.pass(.seconds(2))
+        front.route(.forward(Self.g1))
+        front.pass(.seconds(9))
+        front.route(.hold)
+        front.lose(post, unsent: true)
+        front.pass(.milliseconds(7999))
+        #expect(front.fate(post) == [.forward(post, Self.g1)])
+        front.pass(.milliseconds(1))
+        #expect(front.fate(post).last == .refuse(post, .holdOver, retryAfter: .seconds(1)))
+    }
+
     @Test("a lost request goes to a successor that is there already")
     func successorIsThere() {
         var front = Front()

@@ -153,7 +153,7 @@ private let get = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
             func closeNow() {}
         }
         let loop = EmbeddedEventLoop()
-        let register = ConnectionDeadlines(loop: loop, limits: [.idle: .seconds(10), .head: .seconds(3)])
+        let register = ConnectionDeadlines(loop: loop) { $0 == .idle ? .seconds(10) : $0 == .head ? .seconds(3) : nil }
         let owners = (0..<3).map { _ in Owner() }
         let entries = owners.map { owner in
             loop.advanceTime(by: .seconds(1))

@@ -4,8 +4,8 @@
 """The rules, for one request:
 
 * GET (no body): answered 200, in order, whole. It may fail only where its answer had begun when its worker died, or where
-  two workers died under it (the front asks again once), or 503 when serve.hold is over since it came; the time counts
-  that it lay with a hung worker which never accepted it.
+  two workers died under it (the front asks again once), or 503 when it was held for all of serve.hold; the time that it
+  lay with a hung worker, which never accepted it, does not count.
 * POST: answered 200, or 502 where a worker died while it was under way, or 503 as above. Its id reaches a worker once at
   most, whatever was answered; exactly once where the answer is 200.
 * event stream: as GET; a reload or restart cuts none. websocket: may also end by a close frame of the worker.
