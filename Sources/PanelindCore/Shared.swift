@@ -1,5 +1,6 @@
 //  Shared.swift
-//  A value behind a pointer: large, seldom changed, held by what is copied often. Read before Probe.swift.
+//  A value behind a pointer: large, seldom changed, held by what is copied often.
+//  Read before Probe.swift.
 
 /// Holds a value that copies of the holder share. Of the value it asks nothing that the runtime must look for at the start.
 @propertyWrapper

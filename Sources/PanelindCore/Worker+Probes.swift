@@ -121,8 +121,7 @@ extension Worker {
             guard sweep.graceUntil == nil else { return }
             sweep.unkillableAt = max(sweep.unkillableAt, now + Self.unkillableInStop)
             life = .sweeping(sweep)
-        case .spawning, .gone:
-            break
+        case .spawning, .gone: break
         }
     }
 

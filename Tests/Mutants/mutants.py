@@ -137,6 +137,9 @@ MUTANTS = [
      "if freeWorker(not: nil) == nil {\n            // In", "if freeWorker(not: nil) == nil || held > 0 {\n            // In"),
 ]
 
+# Faults that only a rare world shows, and one of those worlds.
+RARE = {"a late timer refuses whom the batch kept back": 84561}
+
 
 def compile(module: str, files: list[pathlib.Path], into: pathlib.Path, *options: str) -> None:
     subprocess.run(
@@ -195,7 +198,9 @@ def judge(number: int, common: pathlib.Path, seeds: str) -> tuple[int, str | Non
             compile("PanelindCore", sorted(core.glob("*.swift")), place)
         except subprocess.CalledProcessError as error:
             return number, f"cannot plant it: {complain(error)}"
-        return number, run(link(place, place, common), seeds)
+        binary = link(place, place, common)
+        rare = RARE.get(MUTANTS[number][0])
+        return number, rare and run(binary, f"{rare}..<{rare + 1}") or run(binary, seeds)
 
 
 def main() -> int:
