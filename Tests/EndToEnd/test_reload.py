@@ -190,7 +190,7 @@ class TestInEachState:
         assert daemon.stop() == 0
 
     def test_stopping(self, panelind):
-        daemon = direct(panelind, ["listen env", "on TERM exit 0 after 500ms"])
+        daemon = direct(panelind, ["on TERM exit 0 after 500ms", "listen env"])
         daemon.ready()
         daemon.send(signal.SIGTERM)
         daemon.wait_event("drain_begin")
@@ -199,7 +199,7 @@ class TestInEachState:
         assert len(daemon.events("worker_started")) == 1
 
     def test_during_a_reload(self, panelind):
-        daemon = direct(panelind, ["listen env", "on TERM exit 0 after 700ms"])
+        daemon = direct(panelind, ["on TERM exit 0 after 700ms", "listen env"])
         daemon.ready()
         hang_up(daemon)
         daemon.wait_event("reload_begin")
@@ -350,7 +350,7 @@ def test_the_old_one_dies_while_its_successor_is_on_trial(panelind):
 
 def test_a_reload_may_change_the_stop_plan(panelind):
     """The old worker leaves by the plan it was started under, the new one by the new."""
-    daemon = direct(panelind, ["listen env", "record-signals sig", "on USR2 exit 0"])
+    daemon = direct(panelind, ["record-signals sig", "on USR2 exit 0", "listen env"])
     daemon.ready()
     hang_up(daemon, {"stop.signal": "USR2"})
     daemon.ready(2)

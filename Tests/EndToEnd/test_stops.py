@@ -31,7 +31,7 @@ def test_the_grace_is_not_slept_out(panelind, placement):
 def test_on_cloud_run_all_is_over_within_nine_seconds(panelind, placement):
     """The research kills at 8 s; by CONTRACT 1 s of delay and the grace fill the 9 s but for the last half second."""
     daemon = panelind(
-        ["listen env", "ignore TERM", "setsid-child begin tag stubborn ignore TERM end"],
+        ["ignore TERM", "setsid-child begin tag stubborn ignore TERM end", "listen env"],
         {"platform": None},
         sidecar=True,
         environment={"K_SERVICE": "agent", "K_REVISION": "agent-1", "PORT": free_port()},
@@ -57,7 +57,7 @@ def test_local_has_nine_seconds_and_others_twenty_five(panelind):
 
 def test_the_set_budget_binds_a_worker_that_ignores_all(panelind, placement):
     daemon = panelind(
-        ["listen env", "ignore TERM", "ignore INT", "child begin ignore TERM ignore INT end"],
+        ["ignore TERM", "ignore INT", "child begin ignore TERM ignore INT end", "listen env"],
         {"stop.budget": "2s"},
         environment={"PORT": free_port()},
         placement=placement,
@@ -79,7 +79,7 @@ def test_a_spinning_worker_is_ended_within_the_budget(panelind):
 def test_during_the_delay_the_worker_serves_and_ready_is_503(panelind, placement):
     port = free_port()
     daemon = panelind(
-        ["listen env", "record-signals sig"],
+        ["record-signals sig", "listen env"],
         {"stop.delay": "1500ms"},
         environment={"PORT": port},
         sidecar=True,
@@ -121,7 +121,7 @@ def test_a_worker_that_ends_during_the_delay_ends_the_stop(panelind, end, placem
 
 
 def test_without_a_delay_the_signal_goes_at_once(panelind):
-    daemon = panelind(["listen env", "record-signals sig"], environment={"PORT": free_port()})
+    daemon = panelind(["record-signals sig", "listen env"], environment={"PORT": free_port()})
     daemon.ready()
     begin = time.monotonic()
     daemon.send(signal.SIGTERM)
@@ -133,7 +133,7 @@ def test_without_a_delay_the_signal_goes_at_once(panelind):
 def test_a_worker_that_drains_itself_finishes_its_requests(panelind):
     """Direct mode: the worker owns the port and its requests; panelind only leaves it the time."""
     port = free_port()
-    daemon = panelind(["listen env", "on TERM begin drain exit 0 end"], environment={"PORT": port})
+    daemon = panelind(["on TERM begin drain exit 0 end", "listen env"], environment={"PORT": port})
     daemon.ready()
     answers = []
     client = threading.Thread(target=lambda: answers.append(http(port, "/slow?ms=1500").status))

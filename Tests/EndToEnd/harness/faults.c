@@ -101,12 +101,13 @@ __attribute__((constructor)) static void begin(void) {
     state = shared;
 }
 
-/* The errno for this call, or 0: the first rule that matches decides. */
-static int fault(const char *call, const char *subject) {
+/* The errno for this call, or 0: the first rule that matches decides. `over`: the peer has hung up. To read then never says
+ * EAGAIN, since there is the end to tell; NIO, which was told so by epoll, rightly traps at such a lie. */
+static int fault_at(const char *call, const char *subject, int over) {
     if (!state || !__atomic_load_n(&state->armed, __ATOMIC_ACQUIRE)) return 0;
     for (int i = 0; i < count; i++) {
         struct rule *rule = &rules[i];
-        if (strcmp(rule->call, call) || !strstr(subject, rule->subject)) continue;
+        if (strcmp(rule->call, call) || !strstr(subject, rule->subject) || (over && rule->error == EAGAIN)) continue;
         uint64_t number = __atomic_add_fetch(&state->rules[i].seen, 1, __ATOMIC_ACQ_REL);
         int strikes = rule->every ? (number - 1) % rule->every < rule->first : number >= rule->first && number <= rule->last;
         if (!strikes || !rule->error) continue;
@@ -115,6 +116,8 @@ static int fault(const char *call, const char *subject) {
     }
     return 0;
 }
+
+static int fault(const char *call, const char *subject) { return fault_at(call, subject, 0); }
 
 static int fault_of(const char *call, int descriptor) {
     if (!state || !__atomic_load_n(&state->armed, __ATOMIC_ACQUIRE)) return 0;
@@ -132,8 +135,11 @@ static int fault_of(const char *call, int descriptor) {
     length = readlink("/proc/self/fd/1", out, sizeof out - 1);
     out[length < 0 ? 0 : length] = 0;
     if (!strcmp(kind, out)) strncat(kind, " stdout", sizeof kind - strlen(kind) - 1);
+    /* Not poll, which is one of ours. */
+    struct pollfd one = {descriptor, POLLRDHUP, 0};
+    int over = !strcmp(call, "read") && ppoll(&one, 1, &(struct timespec){0}, NULL) == 1 && one.revents & (POLLRDHUP | POLLHUP);
     errno = before;
-    return fault(call, kind);
+    return fault_at(call, kind, over);
 }
 
 #define REAL(name) \
