@@ -113,12 +113,12 @@ extension Worker {
             extendedDeadline = extendedDeadline.map { $0 + gap }
             if watchdogAt != nil { watchdogAt = settings.worker.watchdog.map { now + $0 } }
         case .leaving(var plan):
-            // A gap never extends a stop; but nobody ran whom KILL could end.
-            guard plan.phase == .killing else { return }
+            // A gap never extends a stop; but nobody ran whom KILL could end. SIGCONT alone, which anybody may send, is none.
+            guard plan.phase == .killing, gap > .zero else { return }
             plan.beginKilling(at: now)
             life = .leaving(plan)
         case .sweeping(var sweep):
-            guard sweep.graceUntil == nil else { return }
+            guard sweep.graceUntil == nil, gap > .zero else { return }
             sweep.unkillableAt = max(sweep.unkillableAt, now + Self.unkillableInStop)
             life = .sweeping(sweep)
         case .spawning, .gone: break

@@ -258,6 +258,18 @@ struct StopTests {
         }
     }
 
+    @Test("SIGCONT again and again gives KILL no more time")
+    func killingUnderContinues() {
+        for setup in [Setup.killing, .stopSweep] {
+            var machine = setup.machine
+            for _ in 0..<20 {
+                machine.pass(.milliseconds(100))
+                machine.send(.resume)
+            }
+            #expect(machine.rules.contains(.unkillable), "\(setup)")
+        }
+    }
+
     @Test("a leader that KILL does not end is reported after ten seconds, however long the budget is")
     func unkillableLeader() {
         var machine = Machine(.bench { $0.stop.budget = .seconds(60) })
