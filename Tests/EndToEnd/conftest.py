@@ -2,6 +2,7 @@
 # Fixtures of the tests of the built binary: `panelind` starts daemons and ends what is left of them.
 # Read harness/daemon.py next.
 
+import os
 import pathlib
 import shutil
 import tempfile
@@ -66,30 +67,30 @@ def module_front(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tool(tmp_path_factory):
-    """Compiles one of harness/*.c, once: `tool("refuse")` is the path of the executable."""
-    made = {}
-    directory = tmp_path_factory.mktemp("tools")
-    # Users other than root run it too.
-    for parent in [directory, *directory.parents[:2]]:
-        parent.chmod(0o755)
-
-    def get(name):
-        if name not in made:
-            made[name] = build_tool(name, directory)
-        return made[name]
-
-    yield get
-    shutil.rmtree(directory, ignore_errors=True)
+def tools_directory():
+    """Where tests compile what other users than root run too, which pytest's own directories do not let pass."""
+    with tempfile.TemporaryDirectory(prefix="panelind-tools-") as directory:
+        os.chmod(directory, 0o755)
+        yield pathlib.Path(directory)
 
 
 @pytest.fixture(scope="session")
-def faults_library(tmp_path_factory):
+def tool(tools_directory):
+    """Compiles one of harness/*.c, once: `tool("refuse")` is the path of the executable."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            made[name] = build_tool(name, tools_directory)
+        return made[name]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def faults_library(tools_directory):
     """harness/faults.c, compiled once; every user can load it."""
-    directory = tmp_path_factory.mktemp("faults")
-    for parent in [directory, *directory.parents[:2]]:
-        parent.chmod(0o755)
-    return build_library(directory)
+    return build_library(tools_directory)
 
 
 @pytest.fixture
