@@ -20,7 +20,8 @@ RUN swift package resolve
 COPY Sources Sources
 # The manifest names the tests, so they must be there; none is built.
 COPY Tests Tests
-RUN swift build --configuration release --static-swift-stdlib --product panelind \
+COPY scripts/build scripts/build
+RUN scripts/build release panelind \
     && install -m 755 .build/release/panelind /panelind \
     && strip /panelind \
     # The C libraries it wants, so that the small image below can be run by itself.
