@@ -22,6 +22,8 @@ public final class Daemon {
     let children: Children
     let signals: SignalSource
     let notifySocket: NotifySocket?
+    /// Why there is none, if there is none.
+    private let notifyRefused: SystemError?
     let serviceRequests: ServiceRequests
     var timer: DeadlineTimer?
     var sidecarServer: HTTPServer?
@@ -91,7 +93,13 @@ public final class Daemon {
         sharesTerminal = settings.worker.stdin == .inherit
         let startedAt = Clock.now()
         children = Children(runToken: Self.token())
-        notifySocket = try? NotifySocket(sharedWithOtherUsers: !settings.worker.identity.isUnchanged)
+        do throws(SystemError) {
+            notifySocket = try NotifySocket(sharedWithOtherUsers: !settings.worker.identity.isUnchanged)
+            notifyRefused = nil
+        } catch {
+            notifySocket = nil
+            notifyRefused = error
+        }
         serviceRequests = ServiceRequests(environment, settings)
         var machine = settings.supervisorSettings(revision: 0)
         machine.adoptsOrphans = children.adoptsOrphans
@@ -148,7 +156,9 @@ public final class Daemon {
                     + " and clears its environment is not found",
                 event: "subreaper_refused")
         }
-        if notifySocket == nil { warn("cannot make a notify socket: the worker's notifications are not heard") }
+        if let notifyRefused {
+            warn("cannot make a notify socket: \(notifyRefused); the worker's notifications are not heard")
+        }
     }
 
     private func start(_ loop: any EventLoop) {

@@ -24,12 +24,12 @@ extension World {
             address: hostAddress,
             bindProblem: bindFailure,
             userID: geteuid(),
-            changesUsers: mayChangeUsers())
+            changesUsers: mayChangeUsers)
     }
 }
 
 /// CapEff of /proc/self/status (proc(5)); root without /proc is believed to have all.
-private func mayChangeUsers() -> Bool {
+@Sendable private func mayChangeUsers() -> Bool {
     guard case .success(let bytes) = readFile("/proc/self/status", limit: 16 << 10),
         let line = String(decoding: bytes, as: UTF8.self).split(separator: "\n").first(where: {
             $0.hasPrefix("CapEff:")

@@ -121,7 +121,7 @@ public struct World: Sendable {
     /// Our own effective user.
     public var userID: UInt32
     /// We may become another user and group (CAP_SETUID and CAP_SETGID of capabilities(7)).
-    public var changesUsers: Bool
+    public var changesUsers: @Sendable () -> Bool
 
     /// Makes a world of answers.
     public init(
@@ -134,7 +134,7 @@ public struct World: Sendable {
         address: @escaping @Sendable (String) -> String?,
         bindProblem: @escaping @Sendable (ListenAddress) -> String?,
         userID: UInt32,
-        changesUsers: Bool? = nil
+        changesUsers: (@Sendable () -> Bool)? = nil
     ) {
         self.read = read
         self.kind = kind
@@ -145,6 +145,6 @@ public struct World: Sendable {
         self.address = address
         self.bindProblem = bindProblem
         self.userID = userID
-        self.changesUsers = changesUsers ?? (userID == 0)
+        self.changesUsers = changesUsers ?? { userID == 0 }
     }
 }

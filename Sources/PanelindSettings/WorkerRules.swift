@@ -177,7 +177,7 @@ extension Resolver {
                 report(Table.group, "no such group; create it, or write a number")
             }
         }
-        if !world.changesUsers, !identity.isUnchanged {
+        if !identity.isUnchanged, !world.changesUsers() {
             // Already that user: there is nothing to drop.
             if group == nil, identity.uid == world.userID { return Settings.Identity(userName: identity.userName) }
             report(

@@ -161,6 +161,14 @@ def test_a_connection_that_epoll_does_not_take_is_given_up(story):
     told.is_lawful()
 
 
+def test_a_notify_socket_that_cannot_be_made_is_said_with_its_reason(story):
+    told = story("mkdtemp=EROFS@1-", at="start", mode="socket")
+    told.is_lawful()
+    assert told.code == 0 and told.answers[-1] == 200
+    warnings = [event["message"] for event in told.daemon.events("warning")]
+    assert any(re.match("cannot make a notify socket: read.only file system", w, re.IGNORECASE) for w in warnings), warnings
+
+
 # -- resources that run out in earnest
 
 
