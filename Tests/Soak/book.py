@@ -13,6 +13,8 @@
 """
 
 import collections
+import datetime
+import json
 import os
 import re
 import statistics
@@ -109,12 +111,14 @@ class Log(threading.Thread):
         self.events = collections.Counter()
         self.announced = 0
         self.broken = []
+        self.latest = b""
         self.tail = collections.deque(maxlen=60)
         self.reloads = collections.deque(maxlen=20)
 
     def run(self):
         for text in self.file:
             self.go.wait()
+            self.latest = text
             if not text.startswith(b"{") or not text.endswith(b"}\n"):
                 self.broken.append(text[:200])
             if found := self.line.search(text):
@@ -130,6 +134,10 @@ class Log(threading.Thread):
                     self.events[name] += 1
                     if name.startswith(("reload", "config", "clock")):
                         self.reloads.append(text[:600])
+
+    def time(self):
+        """Of the last line that was read, in seconds since 1970."""
+        return datetime.datetime.fromisoformat(json.loads(self.latest)["time"][:19] + "+00:00").timestamp()
 
     def account(self, records):
         """Over all generations: (surely written, read back, missing, more than was written)."""

@@ -4,11 +4,14 @@
 
 import asyncio
 import json
+import mmap
 import os
 import pathlib
 import random
 import signal
 import socket
+import struct
+import subprocess
 import sys
 import time
 
@@ -26,10 +29,11 @@ class Chaos:
         "kill": 6, "kill_twice": 2, "kill_in_reload": 2, "hang": 2, "blip": 3, "reload": 3, "reload_hup": 3,
         "reload_bad_file": 2, "reload_broken_worker": 2, "restart": 2, "flood": 3, "flood_and_kill": 3,
         "escape_and_kill": 3, "escape_and_reload": 2, "freeze": 3, "freeze_both": 2, "stall_log": 2, "control_clients": 2,
+        "clock_step": 3, "clock_step_and_kill": 2,
     }
 
-    def __init__(self, daemon, traffic, book, log, records, seed, acts=None):
-        self.only = acts
+    def __init__(self, daemon, traffic, book, log, records, clock, seed, acts=None):
+        self.only, self.clock = acts, clock
         self.story = []
         self.daemon, self.traffic, self.book, self.log, self.records = daemon, traffic, book, log, records
         self.random = random.Random(seed)
@@ -288,6 +292,25 @@ class Chaos:
                 os.kill(pid, signal.SIGCONT)
             self.frozen = False
 
+    def step(self):
+        """The wall clock jumps: seconds to a day, forwards or back, or to the truth again."""
+        self.clock.step(self.random.choice([-86400, -3600, -7, 0, 7, 3600, 86400]))
+
+    async def clock_step(self):
+        """Nobody is to live longer or shorter for it, and what is written from then on has the new time."""
+        pid = await self.leader()
+        self.step()
+        await self.traffic.order("/soak/flood?2000")
+        await self.unharmed("clock_step", pid)
+        if abs(off := self.log.time() - self.clock.time()) > 60:
+            self.say("clock_step", f"the log's time is {off:.0f} s beside the clock's")
+
+    async def clock_step_and_kill(self):
+        """While its successor is waited for; it comes as soon as at any other time."""
+        first = await self.kill()
+        self.step()
+        await self.ready(within=15, but=first)
+
     async def stall_log(self):
         """Nobody reads the log for a while, and more is written than the buffer holds."""
         self.log.go.clear()
@@ -328,6 +351,29 @@ class Chaos:
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
         )
         return await process.wait()
+
+
+class Clock:
+    """The wall clock of panelind and its workers, by clock.c: the machine's, and what it was stepped by."""
+
+    def __init__(self, directory):
+        library, state = directory / "clock.so", directory / "clock"
+        subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-o", library,
+                        pathlib.Path(__file__).with_name("clock.c")], check=True)
+        state.write_bytes(bytes(8))
+        with state.open("r+b") as file:
+            self.memory = mmap.mmap(file.fileno(), 0)
+        self.environment = {"LD_PRELOAD": str(library), "SOAK_CLOCK": str(state)}
+        self.off = 0
+
+    def step(self, off):
+        """To so many seconds beside the machine's."""
+        self.off = off
+        self.memory[:] = struct.pack("=q", off * 10**9)
+
+    def time(self):
+        """Seconds since 1970, as panelind has them."""
+        return time.time() + self.off
 
 
 def zombies(pid):

@@ -22,7 +22,7 @@ sys.path.insert(0, str(HERE.parent / "EndToEnd"))
 
 from harness import Daemon, binaries, free_port, http  # noqa: E402
 from book import Book, Log, Samples, twice  # noqa: E402
-from chaos import Chaos, agent_command, zombies  # noqa: E402
+from chaos import Chaos, Clock, agent_command, zombies  # noqa: E402
 from stops import BUDGET, SITUATIONS, Trial  # noqa: E402
 from traffic import Traffic  # noqa: E402
 
@@ -37,6 +37,7 @@ class Soak:
         self.records.mkdir()
         self.port, self.sidecar = free_port(), free_port()
         self.environment = {"AGENT_TESTING": "1", "SOAK_RECORDS": str(self.records), "PYTHONDONTWRITEBYTECODE": "1"}
+        self.clock = Clock(directory)
         read, write = os.pipe()
         self.write_end = write
         self.log = Log(read)
@@ -53,6 +54,7 @@ class Soak:
                 # would come later than the hold allows.
                 "stop.grace": "3s",
             },
+            environment=self.clock.environment,
             stdout=write,
             start_new_session=True,
             wrapper=["setpriv", "--pdeathsig", "TERM"],
@@ -68,7 +70,8 @@ class Soak:
         self.daemon.start()
         os.close(self.write_end)
         traffic = Traffic(self.port, self.book)
-        chaos = self.chaos = Chaos(self.daemon, traffic, self.book, self.log, self.records, self.seed, self.acts)
+        chaos = self.chaos = Chaos(self.daemon, traffic, self.book, self.log, self.records, self.clock, self.seed,
+                                   self.acts)
         while not chaos.socket.exists():
             if self.daemon.popen.poll() is not None:
                 raise SystemExit(f"panelind has ended: {self.daemon.stderr}")
