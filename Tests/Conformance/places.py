@@ -179,6 +179,10 @@ class Sandbox(Ordinary):
             {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"]},
             {"destination": str(directory), "type": "bind", "source": str(directory), "options": ["bind", "rw"]},
         ]
+        if binaries().is_relative_to("/tmp"):
+            # The file system that is mounted there hides those that were copied.
+            place = str(binaries())
+            mounts.append({"destination": place, "type": "bind", "source": place, "options": ["bind", "ro"]})
         (bundle / "config.json").write_text(json.dumps({
             "ociVersion": "1.0.0",
             "process": {
