@@ -231,7 +231,8 @@ def churn():
     """Restarts of a worker that exits at once, at the smallest delay: 2,000, or as many as 15 s allow; growth counts from the
     hundredth (third or first where so many do not fit).
 
-    Does not show: a rate that anyone should want; it finds leaks.
+    Does not show: a rate that anyone should want; it finds leaks, and counts what is touched late too. A leak would
+    go on in `grow restarts`.
     """
     rows, want, limit = [], scaled(2000, 120), scaled(15, 3)
     for c in contenders("churn"):
