@@ -43,7 +43,7 @@ extension Moment {
                 what: "\(processes(survivors)) outlived worker \(name) and had to be killed: \(list(survivors))")
         case .survivorsLeft(let survivors):
             Sentence(
-                what: "\(processes(survivors)) of worker \(name) cannot be killed, they sleep in the kernel: "
+                what: "\(processes(survivors)) of worker \(name) cannot be killed, \(Survivor.whyLeft(survivors)): "
                     + list(survivors))
         case .reloadBegan: Sentence(what: "a reload was asked for; worker \(name) is to take over")
         case .reloadEnded(nil): Sentence(what: "the reload is done: worker \(name) has taken over")
@@ -168,5 +168,13 @@ extension Rule {
     private var plainText: String {
         guard let setting, text.hasSuffix(" (\(setting))") else { return text }
         return String(text.dropLast(setting.count + 3))
+    }
+}
+
+extension Survivor {
+    /// Why KILL has not ended them, as `they sleep in the kernel`.
+    public static func whyLeft(_ survivors: [Survivor]) -> String {
+        survivors.allSatisfy(\.uninterruptible)
+            ? "they sleep in the kernel" : "KILL does not end them, or panelind may not send it (CAP_KILL)"
     }
 }

@@ -52,7 +52,7 @@ extension Performer {
             log(
                 OwnRecord(
                     .error, event: "worker_survivors_left",
-                    message: "cannot end \(survivors.count) of worker \(generation), they sleep in the kernel: "
+                    message: "cannot end \(survivors.count) of worker \(generation), \(Survivor.whyLeft(survivors)): "
                         + Self.listed(survivors),
                     fields: [number(generation)] + Self.fields(survivors)))
         case .probeFailed(let generation, let kind, let reason, let consecutive, let beforeReady):

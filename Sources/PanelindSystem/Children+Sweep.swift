@@ -83,7 +83,8 @@ extension Children {
             }
             if let signal, !new.isEmpty {
                 if signal == .kill { killGroups(of: new, sparing: look.mixedGroups) }
-                for entry in new where send(signal, to: entry.identity) || signal == .kill {
+                // One that its group's KILL has ended already was killed too; one that is not ours to kill was not.
+                for entry in new where send(signal, to: entry.identity) || signal == .kill && !isForbidden(entry.pid) {
                     signalled[entry.identity] = survivor(entry)
                 }
             }
@@ -134,7 +135,9 @@ extension Children {
                 if !mains.contains(pid), reapOrphan(pid) { continue }
                 guard alone || owner(of: pid) == generation else { continue }
                 living = true
-                if names > 0, let entry = ProcessEntry(pid: pid), entry.isAlive, signalled[entry.identity] == nil {
+                if names > 0, let entry = ProcessEntry(pid: pid), entry.isAlive, signalled[entry.identity] == nil,
+                    !isForbidden(pid)
+                {
                     names -= 1
                     signalled[entry.identity] = Survivor(
                         pid: pid, command: ProcessTable.command(of: pid), uninterruptible: entry.isUninterruptible)
@@ -180,6 +183,9 @@ extension Children {
         guard ProcessEntry(pid: identity.pid)?.start == identity.start else { return false }
         return kill(identity.pid, signal.number) == 0
     }
+
+    /// We may not signal it: it became another user, and we have no CAP_KILL (kill(2), EPERM).
+    private func isForbidden(_ pid: Int32) -> Bool { kill(pid, 0) < 0 && errno == EPERM }
 
     /// Where /proc is not ours only the leader and its group can be reached.
     private func sweepWithoutTable(_ record: Record, _ signal: Signal?) -> SweepPass {

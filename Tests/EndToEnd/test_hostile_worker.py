@@ -41,6 +41,43 @@ def as_loner(**more):
     return {**NOTIFY, "worker.user": str(LONER), "worker.group": str(LONER), **more}
 
 
+# -- what it makes itself into
+
+
+@ROOT
+def test_a_descendant_that_panelind_may_not_signal_is_said_to_be_left_not_killed(panelind, tmp_path):
+    """It became another user, and panelind has no CAP_KILL: nothing can end it, so nothing may say that it was."""
+    number = tmp_path / "number"
+    script = f"""
+        if os.fork() == 0:
+            os.setsid()
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            with open({str(number)!r}, 'w') as file:
+                file.write(str(os.getpid()))
+            os.setresuid({LONER}, {LONER}, {LONER})
+            time.sleep(600)
+        while not os.path.exists({str(number)!r}) or not open({str(number)!r}).read():
+            time.sleep(0.01)
+        tell('READY=1')
+        time.sleep(600)
+        """
+    daemon = panelind(command=python(script), settings={**NOTIFY, "stop.budget": "2s"},
+                      wrapper=["setpriv", "--bounding-set=-kill", "--inh-caps=-kill"])
+    daemon.ready()
+    left = int(number.read_text())
+    wait_until(lambda: f"Uid:\t{LONER}" in pathlib.Path(f"/proc/{left}/status").read_text(), "it is another user")
+    try:
+        daemon.send(signal.SIGTERM)
+        daemon.wait()
+        assert state(left) == "S", "it lives"
+        said = daemon.wait_event("worker_survivors_left")
+        assert "may not send it (CAP_KILL)" in said["message"] and str(left) in said["message"], said
+        assert not [event for event in daemon.events("worker_killed_survivors") if str(left) in event["message"]]
+    finally:
+        os.kill(left, signal.SIGKILL)
+    wait_until(lambda: state(left) in (None, "Z"), "it is gone")
+
+
 # -- what it does in the file system
 
 
