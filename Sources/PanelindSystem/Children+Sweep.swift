@@ -67,6 +67,7 @@ extension Children {
         guard features.processTable else { return sweepWithoutTable(record, signal) }
         var commands: [ProcessIdentity: String] = [:]
         var signalled: [ProcessIdentity: Survivor] = [:]
+        var forbidden: Set<ProcessIdentity> = []
         var rounds = Self.rounds
         func survivor(_ entry: ProcessEntry) -> Survivor {
             Survivor(
@@ -79,13 +80,20 @@ extension Children {
                 commands[entry.identity] = ProcessTable.command(of: entry.pid)
             }
             let new = owned.filter { entry in
-                signalled[entry.identity] == nil && !(skippingGroup && isInLeadersGroup(entry, record))
+                signalled[entry.identity] == nil && !forbidden.contains(entry.identity)
+                    && !(skippingGroup && isInLeadersGroup(entry, record))
             }
             if let signal, !new.isEmpty {
                 if signal == .kill { killGroups(of: new, sparing: look.mixedGroups) }
-                // One that its group's KILL has ended already was killed too; one that is not ours to kill was not.
-                for entry in new where send(signal, to: entry.identity) || signal == .kill && !isForbidden(entry.pid) {
-                    signalled[entry.identity] = survivor(entry)
+                for entry in new {
+                    if send(signal, to: entry.identity) {
+                        signalled[entry.identity] = survivor(entry)
+                    } else if isForbidden(entry.pid) {
+                        forbidden.insert(entry.identity)
+                    } else if signal == .kill {
+                        // Its group's KILL was faster.
+                        signalled[entry.identity] = survivor(entry)
+                    }
                 }
             }
             rounds -= 1

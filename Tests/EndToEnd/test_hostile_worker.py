@@ -49,15 +49,16 @@ def test_a_descendant_that_panelind_may_not_signal_is_said_to_be_left_not_killed
     """It became another user, and panelind has no CAP_KILL: nothing can end it, so nothing may say that it was."""
     number = tmp_path / "number"
     script = f"""
+        done, tell_parent = os.pipe()
         if os.fork() == 0:
             os.setsid()
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             with open({str(number)!r}, 'w') as file:
                 file.write(str(os.getpid()))
             os.setresuid({LONER}, {LONER}, {LONER})
+            os.write(tell_parent, b'.')
             time.sleep(600)
-        while not os.path.exists({str(number)!r}) or not open({str(number)!r}).read():
-            time.sleep(0.01)
+        os.read(done, 1)
         tell('READY=1')
         time.sleep(600)
         """
@@ -65,7 +66,6 @@ def test_a_descendant_that_panelind_may_not_signal_is_said_to_be_left_not_killed
                       wrapper=["setpriv", "--bounding-set=-kill", "--inh-caps=-kill"])
     daemon.ready()
     left = int(number.read_text())
-    wait_until(lambda: f"Uid:\t{LONER}" in pathlib.Path(f"/proc/{left}/status").read_text(), "it is another user")
     try:
         daemon.send(signal.SIGTERM)
         daemon.wait()

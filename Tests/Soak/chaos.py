@@ -11,12 +11,12 @@ import random
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import time
 
 from harness import binaries, children, is_alive, state
 from harness.control import UnixConnection
+from harness.faults import build_library
 
 GOOD, TYPO = "agent:app", "agent_with_a_typo:app"
 
@@ -357,9 +357,7 @@ class Clock:
     """The wall clock of panelind and its workers, by clock.c: the machine's, and what it was stepped by."""
 
     def __init__(self, directory):
-        library, state = directory / "clock.so", directory / "clock"
-        subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-o", library,
-                        pathlib.Path(__file__).with_name("clock.c")], check=True)
+        library, state = build_library(directory, pathlib.Path(__file__).with_name("clock.c")), directory / "clock"
         state.write_bytes(bytes(8))
         with state.open("r+b") as file:
             self.memory = mmap.mmap(file.fileno(), 0)

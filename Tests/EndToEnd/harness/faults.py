@@ -19,12 +19,10 @@ from .waiting import PATIENCE, wait_until
 HERE = pathlib.Path(__file__).resolve().parent
 
 
-def build_library(directory):
-    """Compiles faults.c."""
-    target = pathlib.Path(directory) / "faults.so"
-    subprocess.run(
-        ["gcc", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-o", target, HERE / "faults.c"], check=True
-    )
+def build_library(directory, source=HERE / "faults.c"):
+    """Compiles what is preloaded."""
+    target = (pathlib.Path(directory) / source.name).with_suffix(".so")
+    subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-o", target, source], check=True)
     return target
 
 
