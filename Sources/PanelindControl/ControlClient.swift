@@ -13,10 +13,18 @@ public struct ControlClientError: Error, Hashable, CustomStringConvertible {
 
 /// One request to a running panelind.
 public struct ControlClient: ~Copyable {
+    /// What a panelind that runs needs at most for the head of an answer, in seconds; some answers wait for a worker.
+    static let patience = 10
+    private static let silence =
+        "panelind does not answer within \(patience)s: is it stopped (SIGSTOP) or does it hang? "
+        + "Its state is in /proc/PID/status"
+
     private let descriptor: Int32
     /// The socket that answered.
     public let path: String
     private var buffer: [UInt8] = []
+    private var hasAnswered = false
+    private var isSilent = false
 
     /// Connects to the first of these sockets on which somebody accepts.
     ///
@@ -35,6 +43,7 @@ public struct ControlClient: ~Copyable {
                 continue
             }
             withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
+            Self.limit(descriptor, Self.patience)
             let result = withUnsafePointer(to: &address) { pointer in
                 pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
                     connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
@@ -48,7 +57,9 @@ public struct ControlClient: ~Copyable {
             let why =
                 switch errno {
                 case ENOENT: "no such socket"
+                case ECONNREFUSED where !Self.isSocket(path): "it is no socket"
                 case ECONNREFUSED: "nobody accepts there (a socket left behind)"
+                case EAGAIN: Self.silence
                 case EACCES: "permission denied; it is for root and panelind's own user"
                 default: "errno \(errno)"
                 }
@@ -75,6 +86,8 @@ public struct ControlClient: ~Copyable {
         try send(
             "\(method) \(target) HTTP/1.1\r\nHost: panelind\r\nAccept: \(accept)\r\n\(length)Connection: close\r\n\r\n")
         let head = try readHead()
+        // What is followed may be silent for as long as nothing happens.
+        Self.limit(descriptor, 0)
         guard let status = Int(head.first?.split(separator: " ").dropFirst().first ?? "") else {
             throw ControlClientError(description: "cannot understand the answer of \(path): is it panelind's socket?")
         }
@@ -118,7 +131,12 @@ public struct ControlClient: ~Copyable {
     }
 
     private var broken: ControlClientError {
-        ControlClientError(description: "cannot read the answer of \(path): panelind closed the connection")
+        let why =
+            isSilent
+            ? Self.silence
+            : "panelind closed the connection"
+                + (hasAnswered ? "" : "; it does so with whoever comes while too many ask or follow")
+        return ControlClientError(description: "cannot read the answer of \(path): \(why)")
     }
 
     /// The lines of the head, without the empty one.
@@ -162,11 +180,37 @@ public struct ControlClient: ~Copyable {
     private mutating func fill() -> Bool {
         let bytes = [UInt8](unsafeUninitializedCapacity: 65536) { room, count in
             var got: Int
-            repeat { got = recv(descriptor, room.baseAddress, 65536, 0) } while got < 0 && errno == EINTR
+            repeat {
+                got = recv(descriptor, room.baseAddress, 65536, 0)
+                // A command that waits for a worker has no answer yet; but panelind itself has one.
+                if got < 0, errno == EAGAIN, !isAlive { isSilent = true }
+            } while got < 0 && (errno == EINTR || errno == EAGAIN) && !isSilent
             count = max(0, got)
         }
         buffer += bytes
+        if !bytes.isEmpty { hasAnswered = true }
         return !bytes.isEmpty
+    }
+
+    /// Another question is answered.
+    private var isAlive: Bool {
+        let question = "GET /v1/status HTTP/1.1\r\nHost: panelind\r\nConnection: close\r\n\r\n"
+        guard let other = try? ControlClient(paths: [path]), (try? other.send(question)) != nil else { return false }
+        var byte: UInt8 = 0
+        return recv(other.descriptor, &byte, 1, 0) > 0
+    }
+
+    /// Bounds each wait for this socket, in seconds; 0: none (SO_RCVTIMEO, SO_SNDTIMEO of socket(7)).
+    private static func limit(_ descriptor: Int32, _ seconds: Int) {
+        var time = timeval(tv_sec: seconds, tv_usec: 0)
+        for option in [SO_RCVTIMEO, SO_SNDTIMEO] {
+            setsockopt(descriptor, SOL_SOCKET, option, &time, socklen_t(MemoryLayout<timeval>.size))
+        }
+    }
+
+    private static func isSocket(_ path: String) -> Bool {
+        var entry = stat()
+        return stat(path, &entry) == 0 && entry.st_mode & S_IFMT == S_IFSOCK
     }
 }
 

@@ -24,6 +24,13 @@ struct Panelind: ParsableCommand {
     /// Parses and runs; usage errors end with 64 (sysexits(3)).
     static func main() {
         do {
+            // The parser's own `help` answers with the overview, and 0, whatever it is asked about.
+            let words = CommandLine.arguments.dropFirst()
+            if words.first == "help", let name = words.dropFirst().first, !name.hasPrefix("-"),
+                !configuration.subcommands.contains(where: { "\($0)".lowercased() == name })
+            {
+                throw ValidationError("cannot help with '\(name)': there is no such command")
+            }
             var command = try parseAsRoot()
             try command.run()
         } catch {

@@ -43,7 +43,7 @@ def test_help_of_a_command(command, option):
 
 
 @pytest.mark.parametrize("words", [
-    ["nonsense"], ["run", "--nonsense"], ["check", "--jsn"], ["probe"], ["probe", "http://127.0.0.1:1/", "extra"],
+    ["nonsense"], ["help", "nonsense"], ["run", "--nonsense"], ["check", "--jsn"], ["probe"], ["probe", "http://127.0.0.1:1/", "extra"],
     ["run", "stray"], ["run", "--config"], ["probe", "http://127.0.0.1:1/", "--timeout", "2"],
     ["probe", "ftp://127.0.0.1/"], ["probe", "127.0.0.1:80"], ["--generate-completion-script", "tcsh"],
 ])

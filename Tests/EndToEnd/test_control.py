@@ -447,14 +447,49 @@ def test_a_malformed_request_is_refused(ready, bytes_, status):
 def test_many_clients_that_do_nothing_do_not_keep_a_command_out(ready):
     idle = []
     for _ in range(200):
+        # With a timeout of Python's the socket would not wait where the queue is full.
         client = socket.socket(socket.AF_UNIX)
-        client.settimeout(10)
         client.connect(str(ready.socket))
         idle.append(client)
     # A connection younger than 100 ms may have a request under way, and makes no room.
     wait_until(lambda: command("status", path=ready.socket).returncode == 0, "a command is answered")
     for client in idle:
         client.close()
+
+
+@pytest.mark.parametrize("words", [["status"], ["logs", "-f"]])
+def test_a_panelind_that_is_stopped_is_said_to_be_silent(ready, words):
+    """By itself after ten seconds: the limit is the command's own."""
+    ready.send(signal.SIGSTOP)
+    try:
+        done = command(*words, path=ready.socket)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "panelind does not answer within 10s: is it stopped" in done.stderr
+    finally:
+        ready.send(signal.SIGCONT)
+    assert ready.control.status()["state"] == "ready"
+
+
+def test_followers_that_are_too_many_are_told_why(ready):
+    done, held = None, []
+    try:
+        while len(held) < 200:
+            follower = socket.socket(socket.AF_UNIX)
+            follower.connect(str(ready.socket))
+            follower.sendall(b"GET /v1/events?follow=true HTTP/1.1\r\nHost: p\r\n\r\n")
+            held.append(follower)
+        done = command("status", path=ready.socket)
+    finally:
+        for follower in held:
+            follower.close()
+    assert done.returncode == 1 and "while too many ask or follow" in done.stderr, done
+    wait_until(lambda: command("status", path=ready.socket).returncode == 0, "they are gone")
+
+
+@pytest.mark.parametrize("place", ["/dev/null", "/"])
+def test_what_is_no_socket_is_said_to_be_none(place):
+    done = command("status", path=place)
+    assert done.returncode == 1 and f"{place}: it is no socket" in done.stderr, done
 
 
 def test_a_client_that_stops_reading_stalls_nobody(panelind):
