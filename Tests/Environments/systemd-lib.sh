@@ -10,7 +10,7 @@
 #   sd_stop                 powers it off (also done when the script exits)
 # shellcheck shell=bash disable=SC2016,SC2034,SC2119,SC2120
 
-SD_PACKAGES=systemd,systemd-sysv,dbus,libsystemd0,libstdc++6,procps
+SD_PACKAGES=systemd,systemd-sysv,dbus,libsystemd0,procps
 SD_ROOT='' SD_PID='' SD_LEADER='' SD_NAME=''
 
 sd_prepare() {
