@@ -42,6 +42,22 @@ enum Advice {
         }
     }
 
+    /// About a worker that was ready, runs, and is not ready now.
+    static func aboutUnready(_ what: Moment.What?, facts: Facts) -> String {
+        switch what {
+        case .unready(_, isRefused: true):
+            return "the process runs but nobody listens at its address: did it close its listener or remove its socket "
+                + "(a server that shuts down and hangs in that)? panelind restarts nothing for this without a "
+                + "probe.liveness that asks there; `panelind restart` replaces the worker."
+        case .unready(let reason, _) where reason.has("HTTP") || reason.has("said"):
+            return "the process runs and answers that it cannot serve: look at what its readiness depends on "
+                + "(a database, another service). panelind restarts nothing for this, and asks every second."
+        default:
+            return "the process runs but its readiness probe gets no good answer: is it overloaded or blocked? "
+                + "panelind restarts nothing for this, and asks every second; a probe.liveness would."
+        }
+    }
+
     private static func about(_ failure: StartFailure, _ facts: Facts) -> String? {
         switch failure.kind {
         case .notFound:

@@ -12,7 +12,8 @@ struct Moment: Hashable, Sendable {
         case began
         case started(pid: Int32)
         case ready(after: Duration)
-        case unready(String)
+        /// `isRefused`: its address takes no connection; else its readiness fails.
+        case unready(String, isRefused: Bool)
         /// `rule` says what follows; `restartIn` when.
         case exited(Ending, restartIn: Duration?, rule: Rule?)
         case gaveUp(Rule)
@@ -96,7 +97,8 @@ public struct Chronicle {
         switch report {
         case .workerStarted(let g, let pid): add(.started(pid: pid), at, wall, g.number)
         case .workerReady(let g, let after): add(.ready(after: after), at, wall, g.number)
-        case .workerUnready(let g, let reason): add(.unready(reason), at, wall, g.number)
+        case .workerUnready(let g, let reason):
+            add(.unready(reason, isRefused: verdict == .connectionRefused(reason)), at, wall, g.number)
         case .workerExited(let g, let ending, let restartIn):
             add(.exited(ending, restartIn: restartIn, rule: ending.requested ? nil : verdict), at, wall, g.number)
             merge(at: moments.count - 1)
@@ -125,11 +127,15 @@ public struct Chronicle {
             guard case .probeFailed(kind, _, _) = moments[index].what, moments[index].generation == generation else {
                 continue
             }
-            moments[index].what = what
-            moments[index].at = at
-            moments[index].wall = wall
-            moments[index].count += 1
-            return
+            // Behind what has happened meanwhile: the chronicle is in the order of time.
+            var moment = moments.remove(at: index)
+            moment.what = what
+            moment.at = at
+            moment.wall = wall
+            moment.count += 1
+            // What was decided on it comes behind it.
+            let later = moments.lastIndex { $0.at < at }.map { $0 + 1 } ?? 0
+            return moments.insert(moment, at: later)
         }
         add(what, at, wall, generation)
     }
@@ -189,10 +195,11 @@ extension Step {
 }
 
 extension Rule {
-    /// It says what follows an end.
+    /// It says what follows an end, or why a worker is unready.
     fileprivate var isVerdict: Bool {
         switch self {
-        case .firstFailureAfterReady, .backoff, .cleanEnd, .limitExceeded, .permanentExitCode, .commandUnusable,
+        case .connectionRefused, .firstFailureAfterReady, .successorStarts, .backoff, .cleanEnd, .limitExceeded,
+            .permanentExitCode, .commandUnusable,
             .noProcess, .policyNever, .cleanEndOnFailure:
             true
         default: false

@@ -29,7 +29,11 @@ extension Moment {
         case .began: Sentence(what: "panelind started")
         case .started(let pid): Sentence(what: "worker \(name) started as pid \(pid)")
         case .ready(let after): Sentence(what: "worker \(name) became ready, \(Times.span(after)) after its start")
-        case .unready(let reason):
+        case .unready(let reason, isRefused: true):
+            Sentence(
+                what: "worker \(name) runs, but takes no connection at its address (\(reason.withoutControls))",
+                decision: "no request is sent to it until it takes one; panelind asks four times a second")
+        case .unready(let reason, isRefused: false):
             Sentence(
                 what: "worker \(name) stopped being ready: its readiness probe fails (\(reason.withoutControls))",
                 decision: "no new request reaches it until the probe passes again", setting: "probe.readiness")
@@ -85,7 +89,10 @@ extension Moment {
             what += ". The \(count - 1) before it, since g\(first), ended the same way"
         }
         var sentence = Sentence(what: what, because: rule?.words, setting: rule?.setting)
-        if let restartIn {
+        if rule == .successorStarts {
+            sentence.decision = "its successor, which starts already, takes its place"
+            sentence.because = nil
+        } else if let restartIn {
             sentence.decision =
                 restartIn == .zero
                 ? "panelind starts the next one at once" : "panelind starts the next one in \(Times.span(restartIn))"
@@ -96,6 +103,9 @@ extension Moment {
     }
 
     private func failed(_ kind: ProbeKind, _ reason: String, _ beforeReady: Bool) -> Sentence {
+        if kind == .connection {
+            return Sentence(what: "worker \(name) refused a connection: \(reason)")
+        }
         let times = count == 1 ? "" : count == 2 ? ", twice" : ", \(count) times so far"
         let what = beforeReady && kind == .readiness ? "is not ready yet" : "fails its \(kind.rawValue) probe"
         return Sentence(what: "worker \(name) \(what): \(reason)\(times)", setting: "probe.\(kind.rawValue)")

@@ -52,9 +52,7 @@ struct Why {
                 let isSlow = moments.contains { $0.isProbeFailure(of: running.generation) }
                 if state == .starting, isSlow { advice = Advice.aboutStart(facts: facts) }
                 if state == .unready {
-                    advice =
-                        "the process runs and answers that it cannot serve: look at what its readiness depends on "
-                        + "(a database, another service). panelind restarts nothing for this, and asks every second."
+                    advice = Advice.aboutUnready(moments.last { $0.isUnready }?.what, facts: facts)
                 }
             } else {
                 explain(lastEnd, room, facts)
@@ -131,7 +129,10 @@ struct Why {
             return "starting: \(name) has been running\(since(worker.startedWall)) and is not ready; it has "
                 + "\(Times.span(left)) left (probe.startup.deadline)"
         case .unready:
-            let last = moments.last { if case .unready = $0.what { true } else { false } }
+            let last = moments.last { $0.isUnready }
+            if case .unready(_, isRefused: true)? = last?.what {
+                return "unready: \(name) runs, but has been refusing connections\(since(last?.wall))"
+            }
             return "unready: \(name) runs, but its readiness probe has been failing\(since(last?.wall))"
         case .backoff:
             guard let next = room.nextStart, next > facts.now else { return "backoff: \(name) is being replaced" }
@@ -163,11 +164,16 @@ extension Moment {
     /// What this probe's failures have led to.
     fileprivate func isVerdict(of kind: ProbeKind) -> Bool {
         switch what {
-        case .unready: kind == .readiness
+        case .unready(_, let isRefused): kind == (isRefused ? .connection : .readiness)
         case .decided(.livenessFailed): kind == .liveness
         case .decided(.startupDeadlinePassed): kind != .liveness
         default: false
         }
+    }
+
+    fileprivate var isUnready: Bool {
+        if case .unready = what { return true }
+        return false
     }
 
     fileprivate var saysStart: Bool {

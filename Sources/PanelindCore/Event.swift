@@ -62,11 +62,13 @@ public enum Notification: Hashable, Sendable {
     case extendTimeout(Duration)
 }
 
-/// What the front says; only after `reportDrain`.
+/// What the front says.
 public enum FrontEvent: Hashable, Sendable {
-    /// Nothing is in flight to this generation.
+    /// This generation's address refused a connection: nobody listens there.
+    case refused(Generation)
+    /// Answers `reportDrain`: nothing is in flight to this generation.
     case drained(Generation)
-    /// Only upgraded connections and event streams are.
+    /// Answers `reportDrain`: only upgraded connections and event streams are.
     case onlyStreamsLeft(Generation)
 }
 

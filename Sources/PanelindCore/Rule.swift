@@ -8,6 +8,7 @@ public enum Rule: Hashable, Sendable {
     case firstFailureAfterReady(Duration)
     case backoff(failures: Int, delay: Duration)
     case cleanEnd(delay: Duration)
+    case successorStarts
     case limitExceeded(Int)
     case permanentExitCode(Int32)
     case commandUnusable(String)
@@ -21,6 +22,7 @@ public enum Rule: Hashable, Sendable {
     case reloadFailed(String)
     case becameReady
     case readinessFailed(String)
+    case connectionRefused(String)
     case livenessFailed(String, Int)
     case watchdogMissed(Duration?)
     case startupDeadlinePassed(Duration, String?)
@@ -49,8 +51,10 @@ public enum Rule: Hashable, Sendable {
         case .delayOver: "stop.delay"
         case .drainOver: "stop.drain"
         case .graceOver: "stop.grace"
-        case .firstStart, .firstFailureAfterReady, .noProcess, .stopRequested, .secondInterrupt, .restartRequested,
-            .reloadRequested, .reloadFailed, .becameReady, .leaderGone, .drained, .onlyStreamsLeft, .treeEmpty,
+        case .firstStart, .firstFailureAfterReady, .successorStarts, .noProcess, .stopRequested, .secondInterrupt,
+            .restartRequested,
+            .reloadRequested, .reloadFailed, .becameReady, .connectionRefused, .leaderGone, .drained, .onlyStreamsLeft,
+            .treeEmpty,
             .unkillable, .clockGap:
             nil
         }
@@ -65,6 +69,7 @@ public enum Rule: Hashable, Sendable {
                 "it is the first failure after \(ready.text) of readiness, which waits nothing"
             case .backoff(let failures, let delay): "failure \(failures) in a row waits \(delay.text)"
             case .cleanEnd(let delay): "a clean end is no failure and is followed by a start in \(delay.text)"
+            case .successorStarts: "its successor of a reload starts already"
             case .limitExceeded(let limit): "more than \(limit) failures in a row"
             case .permanentExitCode(let code): "exit code \(code) before readiness is permanent: a restart cannot help"
             case .commandUnusable(let why): why
@@ -78,6 +83,7 @@ public enum Rule: Hashable, Sendable {
             case .reloadFailed(let why): "the reload failed: \(why)"
             case .becameReady: "the worker is ready"
             case .readinessFailed(let why): "the readiness probe fails: \(why)"
+            case .connectionRefused(let why): "the worker's address takes no connection: \(why)"
             case .livenessFailed(let why, let times): "the liveness probe failed \(times) times: \(why)"
             case .watchdogMissed(let interval?): "no WATCHDOG=1 came for \(interval.text)"
             case .watchdogMissed(nil): "it said WATCHDOG=trigger"

@@ -152,8 +152,12 @@ extension Supervisor {
         }
         switch policy.judge(ending, settings.restart, isFirstStart: !ranBefore) {
         case .restart(let delay, let rule):
-            out.because(rule)
             nextIsUnplanned = true
+            if role == .successor, other?.isInService == true {
+                out.because(.successorStarts)
+                return reportExit(generation, ending, restartIn: .zero, &out)
+            }
+            out.because(rule)
             pause = .backoff(until: now + delay)
             reportExit(generation, ending, restartIn: delay, &out)
             if delay > .zero { out.report(.workerBackoff(generation, delay: delay, rule)) }

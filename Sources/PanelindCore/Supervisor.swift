@@ -119,6 +119,8 @@ public struct Supervisor: Sendable {
         guard end != .exited else { return ([], []) }
         switch event {
         case .worker(let generation, let news): handle(news, of: generation, at: now, &out)
+        case .front(.refused(let generation)):
+            change(generation) { $0.refused(at: now) }
         case .front(.drained(let generation)):
             change(generation) { $0.drained(.drained, at: now, &out) }
         case .front(.onlyStreamsLeft(let generation)):

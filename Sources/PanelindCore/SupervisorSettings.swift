@@ -20,6 +20,8 @@ public enum Platform: String, Hashable, Sendable, CaseIterable {
 /// A question from outside, or the lack of one.
 public enum ProbeKind: String, Hashable, Sendable, CaseIterable {
     case startup, readiness, liveness
+    /// Whether the worker's address takes connections, asked where the front was refused one. It is no setting.
+    case connection
 }
 
 /// How a probe asks.
@@ -73,6 +75,15 @@ public struct ProbeSettings: Hashable, Sendable {
 
     /// Makes a probe with the defaults of CONTRACT.
     public init(_ method: ProbeMethod) { self.method = method }
+
+    /// Whether the worker takes connections: one answer decides.
+    static let ofConnection: ProbeSettings = {
+        var it = ProbeSettings(.tcp(""))
+        it.delay = Admission.suspicion
+        it.period = .milliseconds(250)
+        it.failures = 1
+        return it
+    }()
 }
 
 /// How readiness is known where no `probe.readiness` is given (CONTRACT section 4).

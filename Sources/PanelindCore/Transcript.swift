@@ -31,6 +31,7 @@ extension Event {
     public var text: String {
         switch self {
         case .worker(let generation, let news): "\(generation) \(news.text)"
+        case .front(.refused(let generation)): "\(generation) refused a connection"
         case .front(.drained(let generation)): "\(generation) drained"
         case .front(.onlyStreamsLeft(let generation)): "\(generation) only streams left"
         case .operator(let wish): wish.text

@@ -130,7 +130,7 @@ extension Worker {
             longestReady = max(longestReady, now - since)
             life = .unready
             let reason = whyUnready
-            out.because(.readinessFailed(reason))
+            out.because(connection?.isBad == true ? .connectionRefused(reason) : .readinessFailed(reason))
             out.report(.workerUnready(generation, reason: reason))
         case .preparing, .spawning, .leaving, .sweeping, .gone:
             break
@@ -152,6 +152,8 @@ extension Worker {
 
     /// CONTRACT section 4: a given probe decides alone, else the worker's own notifications, else the implied one.
     private func readinessIsGood(at now: Instant) -> Bool {
+        // Whoever decides: a worker that takes no connection serves nobody.
+        if connection?.isBad == true { return false }
         if let readiness { return readiness.settings.method.isAsked ? readinessGood : passes(readiness) }
         if let notifiedReady { return notifiedReady }
         switch settings.worker.impliedReadiness {
@@ -170,6 +172,7 @@ extension Worker {
     }
 
     private var whyUnready: String {
+        if let connection, connection.isBad { return connection.lastReason ?? "no answer" }
         if settings.worker.readiness?.method == .notify || (readiness == nil && notifiedReady == false) {
             return "the worker said that it does not serve"
         }

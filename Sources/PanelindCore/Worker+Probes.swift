@@ -49,6 +49,18 @@ extension Worker {
         }
     }
 
+    /// The front was refused a connection. A process that dies closes its listener first, so its end has a moment to
+    /// be heard of; then the worker's address is asked.
+    mutating func refused(at now: Instant) {
+        switch life {
+        case .ready:
+            connection = connection ?? Probe(.connection, .ofConnection)
+            connection?.begin(at: now)
+        case .preparing, .spawning, .starting, .unready, .leaving, .sweeping, .gone:
+            break  // No request is sent there any more.
+        }
+    }
+
     mutating func logMatched(at now: Instant, _ out: inout Decisions) {
         logSeen = true
         settleReadiness(at: now, &out)
@@ -167,7 +179,7 @@ extension Worker {
             }
         with(kind) { taken = $0.take(outcome, attempt: attempt, pace: pace, at: now) }
         guard taken, let probe = probe(kind) else { return }
-        if case .failed(let reason) = outcome {
+        if case .failed(let reason) = outcome, kind != .connection || probe.failuresInARow == 1 {
             out.report(
                 .probeFailed(
                     generation, kind, reason: reason, consecutive: probe.failuresInARow,
@@ -175,6 +187,8 @@ extension Worker {
         }
         switch kind {
         case .startup: break
+        case .connection:
+            if probe.isGood { with(kind) { _ = $0.end() } }
         case .readiness:
             if probe.isGood { readinessGood = true } else if probe.isBad { readinessGood = false }
         case .liveness:
@@ -196,6 +210,7 @@ extension Worker {
         case .startup: startup
         case .readiness: readiness ?? implied
         case .liveness: liveness
+        case .connection: connection
         }
     }
 
@@ -209,6 +224,7 @@ extension Worker {
         case .startup: change(&startup)
         case .readiness: if readiness != nil { change(&readiness) } else { change(&implied) }
         case .liveness: change(&liveness)
+        case .connection: change(&connection)
         }
     }
 }

@@ -67,6 +67,8 @@ public struct Worker: Hashable, Sendable {
     var liveness: Probe?
     /// The implied probe (CONTRACT section 4), until the worker notifies by itself.
     var implied: Probe?
+    /// Since the front was first refused a connection; it asks until one is taken.
+    var connection: Probe?
     var startupPassed: Bool
     /// The verdict of the asked readiness, with its hysteresis.
     var readinessGood = false
@@ -150,7 +152,8 @@ public struct Worker: Hashable, Sendable {
             let alive = startupPassed ? aliveAt : nil
             return earliest(startup?.deadline, readiness?.deadline, implied?.deadline, alive, startupUntil)
         case .ready, .unready:
-            return earliest(readiness?.deadline, implied?.deadline, liveness?.deadline, watchdogAt)
+            return earliest(
+                readiness?.deadline, implied?.deadline, liveness?.deadline, connection?.deadline, watchdogAt)
         case .leaving(let plan): return plan.deadline
         case .sweeping(let sweep): return earliest(sweep.graceUntil, sweep.nextPass, sweep.unkillableAt)
         }

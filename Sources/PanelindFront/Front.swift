@@ -2,6 +2,7 @@
 //  The public listener: owns its connections, asks Admission about each request and carries out what it says.
 //  The supervisor's route comes in, two edges go out. Read Admission.swift in Core, then Transaction.swift.
 
+import Glibc
 import NIOCore
 import PanelindCore
 import PanelindHTTP
@@ -186,6 +187,16 @@ public final class Front {
     func answered(_ id: RequestID, _ part: AnswerPart) { run(admission.answered(id, part, at: clock())) }
 
     func lost(_ id: RequestID, unsent: Bool) { run(admission.lost(id, unsent: unsent, at: clock())) }
+
+    /// No connection was made. Where nobody listens the supervisor hears of it; any other error is of a worker that is
+    /// busy, or of panelind.
+    func unreachable(_ id: RequestID, at generation: Generation?, _ error: CInt) {
+        if let generation, error == ECONNREFUSED || error == ENOENT {
+            hasNews = true
+            onNews(.refused(generation))
+        }
+        lost(id, unsent: true)
+    }
 
     func ended(_ id: RequestID) {
         transactions[id] = nil

@@ -139,8 +139,7 @@ final class Transaction {
     func unreachable(_ error: CInt) {
         guard !isOver, upstream == nil else { return }
         reason = ResponseFault.unreachable.description
-        generation = nil
-        front.lost(id, unsent: true)
+        front.unreachable(id, at: generation.take(), error)
     }
 
     /// The worker is writable again.

@@ -205,6 +205,7 @@ public final class Checker {
         case .startup: 0
         case .readiness: 1
         case .liveness: 2
+        case .connection: 3
         }
     }
 

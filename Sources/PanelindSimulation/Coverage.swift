@@ -12,7 +12,7 @@ public final class Coverage {
         "answered.readiness", "answered.liveness", "notified.ready", "notified.reloading", "notified.stopping",
         "notified.status", "notified.watchdog", "notified.watchdogTrigger", "notified.extendTimeout", "logMatched",
         "descriptor", "front.drained", "front.onlyStreamsLeft", "start", "stop", "killNow", "restart", "reload", "pass",
-        "suspend", "resume", "time", "flushed", "serviceBusy", "reloadRefused",
+        "suspend", "resume", "time", "flushed", "serviceBusy", "reloadRefused", "front.refused", "connection",
     ]
     /// The calls of Admission.
     static let calls = ["arrive", "answered", "lost", "ended", "take", "use", "report", "cut", "time"]
@@ -108,6 +108,7 @@ public final class Coverage {
     private static func number(_ event: Event) -> Int {
         switch event {
         case .worker(_, let news): number(news)
+        case .front(.refused): 33
         case .front(.drained): 19
         case .front(.onlyStreamsLeft): 20
         case .operator(let wish): number(wish)
@@ -129,6 +130,7 @@ public final class Coverage {
         case .answered(.startup, _, _): 7
         case .answered(.readiness, _, _): 8
         case .answered(.liveness, _, _): 9
+        case .answered(.connection, _, _): 34
         case .notified(.ready): 10
         case .notified(.reloading): 11
         case .notified(.stopping): 12

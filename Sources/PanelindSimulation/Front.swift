@@ -193,9 +193,9 @@ extension World {
         func plan(_ news: UpstreamNews, after: Duration) {
             agenda.plan(.upstream(id, attempt: attempt, news), at: now + after)
         }
-        guard let i = worker(generation), let leader = kernel.process(workers[i].leader), leader.isAlive,
-            workers[i].isUp, !workers[i].isStopping, isHealed || !workers[i].behaviour.refuses
-        else { return plan(.refused, after: .microseconds(300)) }
+        guard listens(generation), let i = worker(generation), let leader = kernel.process(workers[i].leader) else {
+            return plan(.refused, after: .microseconds(300))
+        }
         var connecting: Duration = .zero
         if let idle = front.kept[generation], idle > 0 {
             front.kept[generation] = idle - 1
@@ -243,8 +243,20 @@ extension World {
         case .end:
             if exchange.client.kind != .tunnel { front.kept[worker, default: 0] += 1 }
             leave(id)
-        case .lost, .refused: lose(id, unsent: news == .refused)
+        case .lost: lose(id)
+        case .refused:
+            if let i = self.worker(worker), workers[i].isRefusing, workers[i].refusedSince == nil {
+                workers[i].refusedSince = now
+            }
+            tell(.front(.refused(worker)))
+            lose(id, unsent: true)
         }
+    }
+
+    /// Whether the worker's address takes a connection; one that hangs or sleeps leaves it in its queue.
+    func listens(_ generation: Generation) -> Bool {
+        guard let i = worker(generation), kernel.process(workers[i].leader)?.isAlive == true else { return false }
+        return workers[i].isUp && !workers[i].isStopping && !workers[i].isRefusing
     }
 
     private func lose(_ id: RequestID, unsent: Bool = false) {
@@ -278,8 +290,13 @@ extension World {
         guard snapshot?.isReady == true, let generation = checker.route.target, let i = worker(generation) else {
             return
         }
-        guard let since = workers[i].deafSince else { return }
         let worker = workers[i]
+        // Its address is asked a moment later, and silence is an answer after a second.
+        if let since = worker.refusedSince, now > max(since, checker.thawedAt) + .milliseconds(1200) {
+            checker.broke(
+                .readyIsTrue, at: now, "\(worker.generation) has refused connections for \((now - since).text)")
+        }
+        guard let since = worker.deafSince else { return }
         guard !worker.speaksReadiness, plan.settings.mode != .socket else { return }
         var probe = worker.settings.worker.readiness
         if probe == nil, case .ask(let implied) = worker.settings.worker.impliedReadiness { probe = implied }

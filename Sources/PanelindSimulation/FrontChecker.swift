@@ -252,6 +252,7 @@ final class FrontChecker {
                 require(isDue && it.hasHead == isAbort, .oneOutcome, "\(action) comes of \(cause)")
             }
             end(id)
+        case .tell(.refused): break  // The front's own news, not Admission's.
         case .tell(.drained(let generation)):
             let i = load(generation)
             require(

@@ -96,7 +96,7 @@ public struct Shrink {
 
     private static let workerSimplifications: [@Sendable (inout Behaviour) -> Void] = [
         { $0.children = [] }, { $0.words = [] }, { $0.hangs = nil }, { $0.flaps = nil }, { $0.sleeps = nil },
-        { $0.pingsUntil = nil }, { $0.notifies = false }, { $0.refuses = false }, { $0.ends = nil },
+        { $0.pingsUntil = nil }, { $0.notifies = false }, { $0.refuses = nil }, { $0.ends = nil },
         { $0.stopsWithin = .milliseconds(50) }, { $0.stopCode = 0 }, { $0.upAfter = .milliseconds(300) },
     ]
 

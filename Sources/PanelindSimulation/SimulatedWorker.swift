@@ -43,8 +43,9 @@ public struct Behaviour: Sendable {
     public var pingsUntil: Duration?
     /// It falls into uninterruptible sleep after so long; zero lasting: for ever.
     public var sleeps: (after: Duration, lasts: Duration)?
-    /// It accepts no connection of the front's, though it may answer its probes.
-    public var refuses = false
+    /// It accepts no connection of the front's from `after` on, for so long (nil: for ever), though it may answer its
+    /// probes.
+    public var refuses: (after: Duration, lasts: Duration?)?
     /// Its descendants.
     public var children: [Child] = []
 
@@ -92,7 +93,11 @@ public struct Behaviour: Sendable {
         if random.chance(80) {
             it.sleeps = (random.duration(0...40_000), random.chance(400) ? .zero : random.duration(10...15_000))
         }
-        it.refuses = random.chance(40)
+        if random.chance(60) {
+            it.refuses = (
+                random.duration(random.pick(0...0, 0...30_000)), random.chance(500) ? nil : random.duration(1...9000)
+            )
+        }
         while random.chance(400), it.children.count < 5 {
             var child = Child(after: random.duration(0...3000))
             child.isInGroup = random.chance(600)
@@ -110,6 +115,7 @@ enum ScriptStep {
     case up
     case end(ExitStatus, oom: Bool)
     case hang(Bool)
+    case refuse(Bool)
     case flap
     case say(Notification)
     case ping
@@ -123,8 +129,8 @@ enum ScriptStep {
     /// Left out once the world is healed.
     var isFault: Bool {
         switch self {
-        case .end, .hang(true), .flap, .say, .sleep, .fork: true
-        case .up, .hang(false), .ping, .stopped, .answer: false
+        case .end, .hang(true), .refuse(true), .flap, .say, .sleep, .fork: true
+        case .up, .hang(false), .refuse(false), .ping, .stopped, .answer: false
         }
     }
 }
@@ -139,6 +145,7 @@ struct SimulatedWorker {
     var isUp = false
     var isHung = false
     var isFlappedOff = false
+    var isRefusing = false
     var isStopping = false
     /// Steps that came while it was stopped or asleep.
     var postponed: [ScriptStep] = []
@@ -146,6 +153,8 @@ struct SimulatedWorker {
     var hasSaidReady = false
     /// Since when a request would fail; nil while one would succeed.
     var deafSince: Instant?
+    /// Since when the front has been refused connections, without one that would have been taken between.
+    var refusedSince: Instant?
 
     /// It would answer, were its process running.
     var wouldServe: Bool { isUp && !isHung && !isFlappedOff && !isStopping }

@@ -64,7 +64,9 @@ extension World {
     /// One attempt of a probe, answered as the worker is now.
     private func ask(_ generation: Generation, _ kind: ProbeKind, _ attempt: Int, _ probe: ProbeSettings) {
         let outcome: ProbeOutcome?
-        if plan.settings.mode == .socket, probe.method == .http("/ready") || probe.method == .tcp("") {
+        if kind == .connection {
+            outcome = listens(generation) ? .passed : .failed("connection refused")
+        } else if plan.settings.mode == .socket, probe.method == .http("/ready") || probe.method == .tcp("") {
             // Whoever of those that share the socket takes the connection; nobody is a wait in its queue.
             let answers = workers.indices.compactMap { reply(of: $0) }
             outcome = answers.isEmpty ? nil : answers[random.below(answers.count)]

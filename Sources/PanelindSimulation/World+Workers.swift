@@ -40,6 +40,10 @@ extension World {
             plan(.hang(true), after: after)
             if let lasts { plan(.hang(false), after: after + lasts) }
         }
+        if let (after, lasts) = behaviour.refuses {
+            plan(.refuse(true), after: after)
+            if let lasts { plan(.refuse(false), after: after + lasts) }
+        }
         if let flaps = behaviour.flaps { plan(.flap, after: flaps) }
         for (after, word) in behaviour.words { plan(.say(word), after: after) }
         if let (after, lasts) = behaviour.sleeps { plan(.sleep(lasts), after: after) }
@@ -64,6 +68,9 @@ extension World {
         case .hang(let hangs):
             workers[i].isHung = hangs
             if !hangs { goOn(id) }
+        case .refuse(let refuses):
+            workers[i].isRefusing = refuses
+            if !refuses { workers[i].refusedSince = nil }
         case .flap:
             workers[i].isFlappedOff.toggle()
             if workers[i].speaksReadiness, workers[i].isUp {
@@ -220,6 +227,8 @@ extension World {
             let id = workers[i].leader
             guard let process = kernel.process(id), process.isAlive else { continue }
             workers[i].isHung = false
+            workers[i].isRefusing = false
+            workers[i].refusedSince = nil
             workers[i].isFlappedOff = false
             if process.isSleeping { sleep(id, false) } else if process.isRunning { goOn(id) }
             if process.isStopped { send(.continue, to: id) }

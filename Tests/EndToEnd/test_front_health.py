@@ -3,14 +3,16 @@
 # Read harness/front.py first; test_health.py has the same on the sidecar.
 
 import json
+import os
 import signal
 import time
 
 import pytest
 
-from harness import wait_until
+from harness import free_port, http, wait_until
 from harness.director import answer
-from harness.rawclient import request
+from harness.load import Load
+from harness.rawclient import Client, request
 
 KEYS = {"status", "state", "reason", "generation", "restarts", "uptime_seconds", "version", "revision"}
 
@@ -282,3 +284,65 @@ def test_notifications_decide_in_front_mode_too(front):
     one = front(command=[sys.executable, "-S", "-c", script, "{port}"], settings={"probe.readiness.notify": True})
     assert one.get("/x").body == b"ok"
     both(one, "ready", None, ready=200)
+
+
+# Who decides on readiness does not count: none of these would be asked again for long.
+DECIDERS = {
+    "implied": ({}, []),
+    "probe": ({"probe.readiness.http": "/ready", "probe.readiness.period": "1h"}, []),
+    "exec": ({"probe.readiness.exec": ["true"], "probe.readiness.period": "1h"}, []),
+    "notify": ({"probe.readiness.notify": True}, ["notify READY=1"]),
+}
+
+
+@pytest.mark.parametrize("decider", DECIDERS)
+def test_a_refused_connection_makes_a_living_worker_unready_until_it_takes_one(panelind, decider):
+    settings, steps = DECIDERS[decider]
+    port = free_port()
+    daemon = panelind(["listen {port}", *steps, "on USR1 stop-listening", "on USR1 print closed", "on USR2 listen {port}"],
+                      {"serve.listen": f"127.0.0.1:{port}", "serve.hold": "60s", **settings})
+    daemon.ready()
+    for times in (1, 2):
+        with Client(port) as client, Client(port) as other:
+            # It has the connection that was kept open, where there is one.
+            other.get("/hang")
+            daemon.send(signal.SIGUSR1)
+            daemon.wait_message("closed", count=times)
+            client.get("/")
+            daemon.wait_event("worker_unready", count=times)
+            assert http(port, "/ready").status == 503
+            daemon.send(signal.SIGUSR2)
+            # The request that was refused waited for it.
+            assert client.answer().status == 200
+        assert http(port, "/ready").status == 200
+    assert len(daemon.events("worker_started")) == 1, "readiness restarts nobody"
+    for event in daemon.events("worker_unready"):
+        assert event["reason"] == "connection refused"
+    assert len(daemon.events("probe_failed", probe="connection")) == 2, "one record each time, however long it takes"
+    assert daemon.stop() == 0
+
+
+def test_a_removed_socket_makes_a_living_worker_unready(panelind):
+    port = free_port()
+    daemon = panelind(["dump-state state", "listen unix {socket}"], {"serve.listen": f"127.0.0.1:{port}", "serve.hold": "60s"})
+    daemon.ready()
+    arguments = json.loads((daemon.directory / "state").read_text())["argv"]
+    os.unlink(arguments[arguments.index("unix") + 1])
+    with Client(port) as client:
+        client.get("/")
+        assert daemon.wait_event("worker_unready")["reason"] == "no such socket"
+        assert http(port, "/ready").status == 503
+    assert daemon.stop() == 0
+
+
+def test_a_death_under_load_is_a_death_and_no_refused_connection(front):
+    """The listener of a process that dies is closed before anybody hears of its end."""
+    one = front({"*": [answer(200)]}, {"restart.delay": "0s", "restart.maxDelay": "0s", "serve.heldRequests": 2000})
+    with Load(one.target, lambda n: ("GET", f"GET /{n} HTTP/1.1\r\nHost: h\r\n\r\n".encode()), clients=20) as load:
+        for generation in range(1, 6):
+            one.daemon.ready(generation)
+            wait_until(lambda: len(load.outcomes) > generation * 50, "traffic")
+            one.kill_worker(generation)
+        one.daemon.ready(6)
+    assert one.daemon.events("worker_unready") == []
+    assert one.daemon.stop() == 0

@@ -78,6 +78,28 @@ def test_a_descendant_that_panelind_may_not_signal_is_said_to_be_left_not_killed
     wait_until(lambda: state(left) in (None, "Z"), "it is gone")
 
 
+@ROOT
+def test_a_leader_that_panelind_may_not_signal_is_said_to_be_left_not_asleep(panelind):
+    script = f"""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.setresuid({LONER}, {LONER}, {LONER})
+        print('changed', flush=True)
+        time.sleep(600)
+        """
+    daemon = panelind(command=python(script), settings={"stop.budget": "2s"},
+                      wrapper=["setpriv", "--bounding-set=-kill", "--inh-caps=-kill"])
+    daemon.wait_message("changed")
+    left = daemon.worker()
+    try:
+        daemon.send(signal.SIGTERM)
+        daemon.wait()
+        assert state(left) == "S", "it lives"
+        assert "may not send it (CAP_KILL)" in daemon.wait_event("worker_survivors_left")["message"]
+    finally:
+        os.kill(left, signal.SIGKILL)
+    wait_until(lambda: state(left) in (None, "Z"), "it is gone")
+
+
 # -- what it does in the file system
 
 

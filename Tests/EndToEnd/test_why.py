@@ -5,12 +5,14 @@
 import os
 import pathlib
 import re
+import signal
 import socket
 
 import pytest
 
 from harness import free_port, http, wait_until
 from harness.control import Control, command
+from harness.rawclient import Client
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "why"
 NOTIFY = {"probe.readiness.notify": True}
@@ -151,6 +153,54 @@ def test_failing_readiness(panelind):
     http(port, "/status?set=503")
     state(daemon, "unready")
     compare(daemon, "failing_readiness", [port])
+
+
+def test_refused_connections(panelind):
+    port = free_port()
+    daemon = start(panelind, steps=["listen {port}", "on USR1 stop-listening", "on USR1 print closed"],
+                   settings={"serve.listen": f"127.0.0.1:{port}"})
+    state(daemon, "ready")
+    daemon.send(signal.SIGUSR1)
+    daemon.wait_message("closed")
+    with Client(port) as client:
+        client.get("/")
+        state(daemon, "unready")
+        compare(daemon, "refused_connections", [port])
+
+
+def test_silent_readiness(panelind):
+    port = free_port()
+    daemon = start(panelind, steps=[f"listen {port}", "on USR1 hang", "on USR1 print hangs"],
+                   settings={"probe.readiness.http": f"http://127.0.0.1:{port}/ready",
+                             "probe.readiness.period": "100ms", "probe.readiness.timeout": "200ms"})
+    state(daemon, "ready")
+    daemon.send(signal.SIGUSR1)
+    state(daemon, "unready")
+    compare(daemon, "silent_readiness", [port])
+
+
+def test_a_death_while_the_successor_starts(panelind, tmp_path):
+    """No start is announced that never comes, and the chain is in the order of time."""
+    port, gate = free_port(), tmp_path / "gate"
+    gate.touch()
+    daemon = start(panelind, steps=[f"wait-file {gate}", "listen unix {socket}"],
+                   settings={"serve.listen": f"127.0.0.1:{port}"})
+    daemon.ready()
+    gate.unlink()
+    pid = daemon.wait_event("worker_started", generation=1)["pid"]
+    daemon.send(signal.SIGHUP)
+    wait_until(lambda: daemon.control.why()["chain"][-1]["sentence"].startswith("worker g2 is not ready yet"), "a failure")
+    os.kill(pid, signal.SIGKILL)
+    assert daemon.wait_event("worker_exited", generation=1)["restart_in_seconds"] == 0
+    state(daemon, "starting")
+    wait_until(lambda: daemon.control.why()["chain"][-1]["sentence"].endswith("times so far"), "more failures")
+    chain = daemon.control.why()["chain"]
+    assert [link["time"] for link in chain] == sorted(link["time"] for link in chain)
+    compare(daemon, "death_while_the_successor_starts")
+    assert daemon.events("worker_backoff") == []
+    gate.touch()
+    daemon.ready(2)
+    assert daemon.stop() == 0
 
 
 def test_liveness_kill(panelind):

@@ -134,6 +134,8 @@ struct WhyTests {
             .cleanEnd(delay: .milliseconds(250)), .limitExceeded(8), .permanentExitCode(3), .commandUnusable("x"),
             .noProcess("x"), .policyNever, .cleanEndOnFailure, .stopRequested(by: "SIGTERM"), .secondInterrupt,
             .restartRequested, .reloadRequested, .livenessFailed("x", 3), .watchdogMissed(.seconds(2)),
+            .successorStarts,
+            .connectionRefused("x"),
             .startupDeadlinePassed(.seconds(60), "HTTP 503"), .drained, .onlyStreamsLeft, .drainOver(.seconds(5)),
             .graceOver(.seconds(3)), .unkillable, .clockGap(.seconds(90)),
         ]

@@ -72,10 +72,10 @@ struct HealthTests {
         let g1 = Generation(1)
         let wanted: Route =
             switch setup {
-            case .waiting, .preparing, .spawning, .spawningToLeave, .starting, .unready, .crashed, .livenessFailed,
-                .backoff, .restarting:
+            case .waiting, .preparing, .spawning, .spawningToLeave, .starting, .refusing, .unready, .crashed,
+                .livenessFailed, .backoff, .restarting:
                 .hold
-            case .ready, .trial: .forward(g1)
+            case .ready, .doubted, .trial: .forward(g1)
             case .predecessor: .forward(Generation(2))
             case .delay, .drain: .lastCall(g1)
             case .lastDrain: .refuse(.draining, retryAfter: .seconds(1))

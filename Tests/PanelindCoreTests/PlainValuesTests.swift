@@ -69,10 +69,11 @@ struct PlainValuesTests {
     /// One of each rule.
     static let rules: [Rule] = [
         .firstStart, .firstFailureAfterReady(.seconds(10)), .backoff(failures: 3, delay: .seconds(1)),
-        .cleanEnd(delay: .milliseconds(250)), .limitExceeded(8), .permanentExitCode(3),
+        .cleanEnd(delay: .milliseconds(250)), .successorStarts, .limitExceeded(8), .permanentExitCode(3),
         .commandUnusable("cannot start worker: ENOENT"), .noProcess("cannot start worker: EAGAIN"), .policyNever,
         .cleanEndOnFailure, .stopRequested(by: "SIGTERM"), .secondInterrupt, .restartRequested, .reloadRequested,
-        .reloadFailed("exit 1"), .becameReady, .readinessFailed("HTTP 503"), .livenessFailed("HTTP 500", 3),
+        .reloadFailed("exit 1"), .becameReady, .readinessFailed("HTTP 503"), .connectionRefused("no such socket"),
+        .livenessFailed("HTTP 500", 3),
         .watchdogMissed(.seconds(3)), .watchdogMissed(nil),
         .startupDeadlinePassed(.seconds(60), "HTTP 503"), .leaderGone,
         .delayOver(.seconds(1)), .drained, .onlyStreamsLeft, .drainOver(.seconds(3)), .graceOver(.seconds(4)),

@@ -26,6 +26,7 @@ struct ProbeTests {
         case .startup: return worker.startup?.phase
         case .readiness: return (worker.readiness ?? worker.implied)?.phase
         case .liveness: return worker.liveness?.phase
+        case .connection: return worker.connection?.phase
         }
     }
 

@@ -147,6 +147,58 @@ struct ReadinessTests {
         #expect(machine.asked(.startup).count == 2)
     }
 
+    @Test("a connection that the front was refused is followed by one question, and its failure is unreadiness")
+    func refusedConnection() {
+        var machine = Machine()
+        machine.becomeReady()
+        machine.send(.front(.refused(machine.current)))
+        machine.send(.front(.refused(machine.current)))
+        // A death closes the listener first, and is heard of within this time.
+        #expect(machine.asked(.connection).isEmpty && machine.state == .ready)
+        machine.pass(.milliseconds(5))
+        #expect(machine.attempt(.connection, of: machine.current) == 1)
+        machine.answer(.connection, .failed("connection refused"))
+        #expect(machine.state == .unready)
+        #expect(machine.rules.last == .connectionRefused("connection refused"))
+        #expect(machine.reports.last == .workerUnready(machine.current, reason: "connection refused"))
+    }
+
+    @Test("a worker that takes connections again is ready again, and its next refusal is news")
+    func acceptsAgain() {
+        var machine = Machine()
+        machine.becomeReady()
+        for _ in 1...2 {
+            machine.send(.front(.refused(machine.current)))
+            machine.pass(.milliseconds(5))
+            for _ in 1...3 {
+                machine.answer(.connection, .failed("connection refused"))
+                machine.answer(.readiness, .passed)
+                #expect(machine.state == .unready, "whatever its readiness probe says")
+                machine.pass(.milliseconds(250))
+            }
+            machine.answer(.connection, .passed)
+            #expect(machine.state == .ready)
+            let asked = machine.asked(.connection).count
+            machine.pass(.seconds(5))
+            #expect(machine.asked(.connection).count == asked, "it is asked only while in doubt")
+        }
+        let failures = machine.reports.count {
+            if case .probeFailed(_, .connection, _, _, _) = $0 { true } else { false }
+        }
+        #expect(failures == 2, "one record for each time")
+    }
+
+    @Test("a refusal that was none changes nothing")
+    func refusedOnce() {
+        var machine = Machine()
+        machine.becomeReady()
+        machine.send(.front(.refused(machine.current)))
+        machine.pass(.milliseconds(5))
+        machine.answer(.connection, .passed)
+        #expect(machine.state == .ready)
+        #expect(!machine.reports.contains { if case .workerUnready = $0 { true } else { false } })
+    }
+
     @Test("a failing readiness never restarts")
     func neverRestarts() {
         var machine = Machine()

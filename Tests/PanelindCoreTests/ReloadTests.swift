@@ -88,6 +88,13 @@ struct ReloadTests {
         machine.die(.segv)
         #expect(machine.current == Self.g2)
         #expect(machine.state == .starting)
+        // No start of another is announced that will never be.
+        #expect(machine.rules.contains(.successorStarts))
+        let waits = machine.reports.compactMap { report -> Duration?? in
+            if case .workerExited(_, _, let restartIn) = report { restartIn } else { nil }
+        }
+        #expect(waits == [.zero])
+        #expect(!machine.reports.contains { if case .workerBackoff = $0 { true } else { false } })
         #expect(machine.routes.last == .hold)
         machine.answer(.readiness, .passed, of: Self.g2)
         #expect(machine.state == .ready)

@@ -6,7 +6,7 @@
 
 /// A place of the machine.
 enum Setup: String, CaseIterable {
-    case waiting, preparing, spawning, spawningToLeave, starting, ready, unready
+    case waiting, preparing, spawning, spawningToLeave, starting, ready, doubted, refusing, unready
     case delay, drain, lastDrain, signalled, killing, sweepingInGrace, stopSweep
     case crashed, livenessFailed, backoff, failed, restarting, trial, predecessor, policyEnd, flushing, exited
 
@@ -34,6 +34,13 @@ enum Setup: String, CaseIterable {
             machine.becomeReady()
             machine.answer(.liveness, .passed)
             machine.pass(.seconds(10))
+        case .doubted:
+            machine = Setup.ready.machine
+            machine.send(.front(.refused(machine.current)))
+            machine.pass(.milliseconds(5))
+        case .refusing:
+            machine = Setup.doubted.machine
+            machine.answer(.connection, .failed("connection refused"))
         case .unready:
             machine = Setup.ready.machine
             for _ in 1...3 {
@@ -111,13 +118,14 @@ enum EventKind: String, CaseIterable {
     case prepared, prepareFailed, spawned, spawnFailed, exited, orphansReaped, sweptEmpty, sweptLeft
     case readinessPassed, readinessFailed, livenessFailed, lateAnswer, logMatched, descriptor
     case saysReady, saysReloading, saysStopping, saysStatus, saysWatchdog, triggersWatchdog, extendsTimeout
-    case drained, onlyStreamsLeft
+    case refused, connectionPassed, connectionFailed, drained, onlyStreamsLeft
     case start, stop, killNow, restart, reload, reloadRefused, pass, suspend, resume, time, flushed, serviceBusy
 
     /// The kind of every event there is: what is new has to be given a row.
     init(_ event: Event) {
         switch event {
         case .worker(_, let news): self = Self.kind(of: news)
+        case .front(.refused): self = .refused
         case .front(.drained): self = .drained
         case .front(.onlyStreamsLeft): self = .onlyStreamsLeft
         case .operator(let wish): self = Self.kind(of: wish)
@@ -138,6 +146,8 @@ enum EventKind: String, CaseIterable {
         case .swept(let left, _): left.isEmpty ? .sweptEmpty : .sweptLeft
         case .answered(_, 0, _): .lateAnswer
         case .answered(.liveness, _, _): .livenessFailed
+        case .answered(.connection, _, .passed): .connectionPassed
+        case .answered(.connection, _, .failed): .connectionFailed
         case .answered(_, _, .passed): .readinessPassed
         case .answered(_, _, .failed): .readinessFailed
         case .logMatched: .logMatched
@@ -170,6 +180,7 @@ enum EventKind: String, CaseIterable {
     func sample(for machine: Machine) -> Event {
         let g = machine.current
         let readiness = max(1, machine.attempt(.readiness, of: g))
+        let connection = max(1, machine.attempt(.connection, of: g))
         let failure = StartFailure(.other, "cannot start worker: no reason")
         switch self {
         case .prepared: return .worker(g, .prepared)
@@ -195,6 +206,10 @@ enum EventKind: String, CaseIterable {
         case .saysWatchdog: return .worker(g, .notified(.watchdog))
         case .triggersWatchdog: return .worker(g, .notified(.watchdogTrigger))
         case .extendsTimeout: return .worker(g, .notified(.extendTimeout(.seconds(90))))
+        case .refused: return .front(.refused(g))
+        case .connectionPassed: return .worker(g, .answered(.connection, attempt: connection, .passed))
+        case .connectionFailed:
+            return .worker(g, .answered(.connection, attempt: connection, .failed("connection refused")))
         case .drained: return .front(.drained(g))
         case .onlyStreamsLeft: return .front(.onlyStreamsLeft(g))
         case .start: return .operator(.start)

@@ -91,6 +91,39 @@ enum StateTable {
         pass              g1 USR1 to leader
         suspend           g1 STOP to group, suspend self
         resume            g1 CONT to group, drop idle, g1 abandon readiness 2, g1 abandon liveness 2
+        [doubted]
+        exited            -> backoff: route hold, g1 abandon readiness 2, g1 abandon liveness 2, g1 abandon
+                          connection 1, g1 sweep KILL
+        saysReady         g1 abandon readiness 2
+        triggersWatchdog  -> backoff: route hold, g1 abandon readiness 2, g1 abandon liveness 2, g1 abandon
+                          connection 1, g1 ABRT to leader
+        connectionFailed  -> unready: route hold
+        stop              -> draining: route last call g1, tell stopping, extend 9s, g1 abandon readiness 2, g1
+                          abandon liveness 2, g1 abandon connection 1
+        killNow           -> stopping: route refuse stopping 1s, tell stopping, extend 9s, g1 abandon readiness 2, g1
+                          abandon liveness 2, g1 abandon connection 1, cut g1, g1 sweep KILL
+        restart           -> starting: route hold, g1 abandon readiness 2, g1 abandon liveness 2, g1 abandon
+                          connection 1, g1 TERM to group
+        reload            tell reloading, g2 prepare
+        reloadRefused     tell reloading, tell ready
+        pass              g1 USR1 to leader
+        suspend           g1 STOP to group, suspend self
+        resume            g1 CONT to group, drop idle, g1 abandon readiness 2, g1 abandon liveness 2, g1 abandon
+                          connection 1
+        [refusing]
+        exited            -> backoff: g1 abandon readiness 2, g1 abandon liveness 2, g1 sweep KILL
+        saysReady         g1 abandon readiness 2
+        triggersWatchdog  -> backoff: g1 abandon readiness 2, g1 abandon liveness 2, g1 ABRT to leader
+        stop              -> draining: route last call g1, tell stopping, extend 9s, g1 abandon readiness 2, g1
+                          abandon liveness 2
+        killNow           -> stopping: route refuse stopping 1s, tell stopping, extend 9s, g1 abandon readiness 2, g1
+                          abandon liveness 2, cut g1, g1 sweep KILL
+        restart           -> starting: g1 abandon readiness 2, g1 abandon liveness 2, g1 TERM to group
+        reload            tell reloading, g2 prepare
+        reloadRefused     tell reloading, tell ready
+        pass              g1 USR1 to leader
+        suspend           g1 STOP to group, suspend self
+        resume            g1 CONT to group, drop idle, g1 abandon readiness 2, g1 abandon liveness 2
         [unready]
         exited            -> backoff: g1 abandon readiness 5, g1 sweep KILL
         readinessPassed   -> ready: route g1

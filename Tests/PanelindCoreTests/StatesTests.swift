@@ -88,8 +88,9 @@ struct StatesTests {
         switch setup {
         case .waiting, .failed, .exited: #expect(machine.supervisor.deadline == nil)
         case .spawning, .spawningToLeave: break  // `spawned` or `spawnFailed` must come.
-        case .preparing, .starting, .ready, .unready, .delay, .drain, .lastDrain, .signalled, .killing,
-            .sweepingInGrace, .stopSweep, .crashed, .livenessFailed, .backoff, .restarting, .trial, .predecessor,
+        case .preparing, .starting, .ready, .doubted, .refusing, .unready, .delay, .drain, .lastDrain, .signalled,
+            .killing, .sweepingInGrace, .stopSweep, .crashed, .livenessFailed, .backoff, .restarting, .trial,
+            .predecessor,
             .policyEnd, .flushing:
             #expect(machine.supervisor.deadline != nil)
         }
