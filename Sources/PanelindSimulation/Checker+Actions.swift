@@ -81,6 +81,11 @@ extension Checker {
             require(
                 Int32(attempt) == records[i].attempts[k] + 1, .oneQuestion, at: step.at,
                 "\(generation) \(kind) \(attempt) follows \(records[i].attempts[k])")
+            if kind == .connection {
+                require(
+                    records[i].isDoubted, .oneQuestion, at: step.at,
+                    "\(generation) \(kind) \(attempt) is asked, and nobody was refused")
+            }
             records[i].asking[k] = Int32(attempt)
             records[i].attempts[k] = Int32(attempt)
         case .abandon(let kind, let attempt):

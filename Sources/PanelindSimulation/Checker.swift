@@ -27,6 +27,8 @@ public final class Checker {
         var hasBeenReady = false
         /// Something said so: a probe, a notification, a second of life.
         var hasEvidence = false
+        /// It refused a connection, and has taken none since.
+        var isDoubted = false
         var notified = false
         var exitReports = 0
         var killedAt: Instant?
@@ -145,6 +147,8 @@ public final class Checker {
             configurations[new.revision] = new
             let isRefused = step.actions.contains { if case .report(.reloadEnd(_, .some)) = $0 { true } else { false } }
             if !isRefused { offered = new }
+        case .front(.refused(let generation)):
+            if let i = index(generation) { records[i].isDoubted = true }
         case .operator, .front, .time, .flushed, .serviceBusy: break
         }
     }
@@ -172,6 +176,7 @@ public final class Checker {
                 return
             }
             records[i].asking[k] = 0
+            if kind == .connection, outcome == .passed { records[i].isDoubted = false }
             if kind == .readiness, outcome == .passed, judge(of: i) == .answers { records[i].hasEvidence = true }
         case .notified(.ready):
             records[i].notified = true

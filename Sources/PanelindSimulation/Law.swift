@@ -27,7 +27,7 @@ public enum Law: String, CaseIterable, Sendable {
     case exitReported = "each worker's end is reported exactly once"
     case survivorsReported = "every process that had to be killed, or could not be, is reported"
     case goneIsSilent = "a worker that is gone is told nothing, and its late news change nothing"
-    case oneQuestion = "the questions of one probe never overlap"
+    case oneQuestion = "the questions of one probe never overlap, and none is asked without a reason"
     case lateAnswer = "the answer to an old question changes nothing"
     case clockGap = "a clock gap by itself is nobody's failure: what was late through it gets its time again"
     case routedOnly = "a request goes only to the worker that is routed to, and not while that may be dying"

@@ -135,6 +135,14 @@ MUTANTS = [
      "queue.append(id)", "queue.insert(id, at: 0)"),
     ("a late timer refuses whom the batch kept back", "Admission.swift",
      "if freeWorker(not: nil) == nil {\n            // In", "if freeWorker(not: nil) == nil || held > 0 {\n            // In"),
+    ("a refused connection is no news", "Worker+Probes.swift",
+     "connection = connection ?? Probe(.connection, .ofConnection)\n            connection?.begin(at: now)", "break"),
+    ("a worker that refuses connections is ready", "Worker+Life.swift",
+     "if connection?.isBad == true { return false }", ""),
+    ("one that takes connections again is asked on", "Worker+Probes.swift",
+     "if probe.isGood { with(kind) { _ = $0.end() } }", "break"),
+    ("the end of one whose successor starts is no unplanned one", "Supervisor+Workers.swift",
+     "nextIsUnplanned = true\n            if role", "nextIsUnplanned = role != .successor\n            if role"),
 ]
 
 # Faults that only a rare world shows, and one of those worlds.
