@@ -14,10 +14,10 @@ public struct ControlClientError: Error, Hashable, CustomStringConvertible {
 /// One request to a running panelind.
 public struct ControlClient: ~Copyable {
     /// What a panelind that runs needs at most for the head of an answer, in seconds; some answers wait for a worker.
-    static let patience = 10
+    private static let patience = 10
     private static let silence =
-        "panelind does not answer within \(patience)s: is it stopped (SIGSTOP) or does it hang? "
-        + "Its state is in /proc/PID/status"
+        "panelind has been silent for \(patience)s: is it stopped (SIGSTOP), or does it hang? When it goes on, it does "
+        + "what it was asked"
 
     private let descriptor: Int32
     /// The socket that answered.
@@ -29,7 +29,9 @@ public struct ControlClient: ~Copyable {
     /// Connects to the first of these sockets on which somebody accepts.
     ///
     /// Throws what stands in the way of each of them.
-    public init(paths: [String]) throws(ControlClientError) {
+    public init(paths: [String]) throws(ControlClientError) { try self.init(paths: paths, patience: Self.patience) }
+
+    private init(paths: [String], patience: Int) throws(ControlClientError) {
         var reasons: [String] = []
         for path in paths {
             let descriptor = socket(AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
@@ -43,7 +45,7 @@ public struct ControlClient: ~Copyable {
                 continue
             }
             withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
-            Self.limit(descriptor, Self.patience)
+            Self.limit(descriptor, patience)
             let result = withUnsafePointer(to: &address) { pointer in
                 pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
                     connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
@@ -135,7 +137,7 @@ public struct ControlClient: ~Copyable {
             isSilent
             ? Self.silence
             : "panelind closed the connection"
-                + (hasAnswered ? "" : "; it does so with whoever comes while too many ask or follow")
+                + (hasAnswered ? "" : "; perhaps it has ended, or too many ask and follow already")
         return ControlClientError(description: "cannot read the answer of \(path): \(why)")
     }
 
@@ -179,12 +181,19 @@ public struct ControlClient: ~Copyable {
     /// Reads once; false at the end.
     private mutating func fill() -> Bool {
         let bytes = [UInt8](unsafeUninitializedCapacity: 65536) { room, count in
-            var got: Int
-            repeat {
-                got = recv(descriptor, room.baseAddress, 65536, 0)
-                // A command that waits for a worker has no answer yet; but panelind itself has one.
-                if got < 0, errno == EAGAIN, !isAlive { isSilent = true }
-            } while got < 0 && (errno == EINTR || errno == EAGAIN) && !isSilent
+            func read(_ flags: CInt) -> (got: Int, error: CInt) {
+                while true {
+                    let got = recv(descriptor, room.baseAddress, 65536, flags)
+                    let error = got < 0 ? errno : 0
+                    if error != EINTR { return (got, error) }
+                }
+            }
+            var (got, error) = read(0)
+            // A command that waits for a worker has no answer yet; but panelind itself has one.
+            while error == EAGAIN, !isSilent {
+                isSilent = !answersOthers
+                (got, error) = read(isSilent ? CInt(MSG_DONTWAIT) : 0)
+            }
             count = max(0, got)
         }
         buffer += bytes
@@ -192,12 +201,17 @@ public struct ControlClient: ~Copyable {
         return !bytes.isEmpty
     }
 
-    /// Another question is answered.
-    private var isAlive: Bool {
+    /// Another question is answered, or refused, within two seconds.
+    private var answersOthers: Bool {
         let question = "GET /v1/status HTTP/1.1\r\nHost: panelind\r\nConnection: close\r\n\r\n"
-        guard let other = try? ControlClient(paths: [path]), (try? other.send(question)) != nil else { return false }
-        var byte: UInt8 = 0
-        return recv(other.descriptor, &byte, 1, 0) > 0
+        do throws(ControlClientError) {
+            let other = try ControlClient(paths: [path], patience: 2)
+            try other.send(question)
+            var byte: UInt8 = 0
+            return recv(other.descriptor, &byte, 1, 0) >= 0 || errno != EAGAIN
+        } catch {
+            return !error.description.has(Self.silence)
+        }
     }
 
     /// Bounds each wait for this socket, in seconds; 0: none (SO_RCVTIMEO, SO_SNDTIMEO of socket(7)).

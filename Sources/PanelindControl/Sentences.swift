@@ -32,7 +32,7 @@ extension Moment {
         case .unready(let reason, isRefused: true):
             Sentence(
                 what: "worker \(name) runs, but takes no connection at its address (\(reason.withoutControls))",
-                decision: "no request is sent to it until it takes one; panelind asks four times a second")
+                decision: "no request is sent to it until it takes one and is ready; panelind asks four times a second")
         case .unready(let reason, isRefused: false):
             Sentence(
                 what: "worker \(name) stopped being ready: its readiness probe fails (\(reason.withoutControls))",

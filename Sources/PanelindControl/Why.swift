@@ -107,6 +107,11 @@ struct Why {
                     later.contains {
                         $0.isAbout(moment.generation) && (beforeReady && $0.saysReady || $0.isVerdict(of: kind))
                     }
+                        // Unready it is already, and why was said.
+                        || kind != .liveness
+                            && moments[..<index].last {
+                                $0.isAbout(moment.generation) && ($0.isUnready || $0.saysReady)
+                            }?.isUnready == true
                 case .gaveUp: moments.startIndex < index && moments[index - 1].isUnaskedEnd
                 default: false
                 }

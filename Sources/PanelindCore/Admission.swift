@@ -1,6 +1,6 @@
 //  Admission.swift
 //  Which request goes to which worker, which waits, and which is refused: the front's own pure value.
-//  The supervisor sees none of this; it sends a route and hears two edges. Read AdmissionAction.swift first.
+//  The supervisor sees none of this; it sends a route and hears two edges from here. Read AdmissionAction.swift first.
 
 /// The hold queue, the requests in flight, and the drain.
 public struct Admission: Sendable {
@@ -23,6 +23,8 @@ public struct Admission: Sendable {
         /// The worker that has it, or that lost it.
         var worker: Generation?
         var isHeld = false
+        /// A worker has lost it that may have read it.
+        var wasSent = false
         var isTouched = false
         var isAnswered = false
         var kind = TrafficKind.plain
@@ -107,7 +109,7 @@ public struct Admission: Sendable {
         // Those that wait go first, also where there is room again.
         release(at: now, &out)
         requests[id] = Request(bytes: bytes, canRetry: canRetry, heldSince: now, forwardedAt: now)
-        if queue.isEmpty, let worker = freeWorker(not: nil) {
+        if queue.isEmpty, let worker = freeWorker(not: nil), !retries.contains(where: { $0.loser != worker }) {
             forward(id, to: worker, at: now, &out)
         } else {
             hold(id, asRetry: false, at: now, &out)
@@ -149,6 +151,7 @@ public struct Admission: Sendable {
                 request.heldSince = request.heldSince + (now - request.forwardedAt)
             } else {
                 request.canRetry = false
+                request.wasSent = true
                 request.heldSince = now
             }
             requests[id] = request
@@ -187,7 +190,7 @@ public struct Admission: Sendable {
             }
         }
         if case .lastCall(let last) = route {
-            for retry in retries where retry.loser == last { end(retry.id, .fail(retry.id), &out) }
+            for retry in retries where retry.loser == last { end(retry.id, lastLoss(retry.id), &out) }
         }
         release(at: now, &out)
         return out
@@ -323,10 +326,15 @@ public struct Admission: Sendable {
         if case .refuse(let reason, let retryAfter) = route {
             end(id, .refuse(id, .notReady(reason), retryAfter: retryAfter), &out)
         } else if case .lastCall(let last) = route, request.worker == last {
-            end(id, .fail(id), &out)
+            end(id, lastLoss(id), &out)
         } else if held > settings.heldRequests || heldBytes > settings.heldBytes {
             end(id, .refuse(id, .queueFull, retryAfter: .seconds(1)), &out)
         }
+    }
+
+    /// Its worker was the last to come.
+    private func lastLoss(_ id: RequestID) -> AdmissionAction {
+        requests[id]?.wasSent == true ? .fail(id) : .refuse(id, .notReady(.draining), retryAfter: .seconds(1))
     }
 
     private mutating func end(_ id: RequestID, _ action: AdmissionAction, _ out: inout [AdmissionAction]) {

@@ -107,6 +107,8 @@ public struct Probe: Hashable, Sendable {
     }
 
     private func interval(_ pace: Pace) -> Duration {
+        // A listener is often away for a moment only, and requests wait for it: 10, 20, 40 ms and so on.
+        if kind == .connection { return min(settings.period, .milliseconds(5) * (1 << min(failuresInARow, 8))) }
         switch pace {
         case .beforeReady:
             if case .exec = settings.method { return .seconds(1) }

@@ -129,12 +129,17 @@ extension Worker {
             guard !readinessIsGood(at: now) else { return }
             longestReady = max(longestReady, now - since)
             life = .unready
-            let reason = whyUnready
-            out.because(connection?.isBad == true ? .connectionRefused(reason) : .readinessFailed(reason))
-            out.report(.workerUnready(generation, reason: reason))
+            tellUnready(&out)
         case .preparing, .spawning, .leaving, .sweeping, .gone:
             break
         }
+    }
+
+    /// Says that it is unready, and why; again where the reason is another one now.
+    func tellUnready(_ out: inout Decisions) {
+        let reason = whyUnready
+        out.because(connection?.isBad == true ? .connectionRefused(reason) : .readinessFailed(reason))
+        out.report(.workerUnready(generation, reason: reason))
     }
 
     private mutating func becomeReady(at now: Instant, _ out: inout Decisions) {
@@ -150,9 +155,9 @@ extension Worker {
 
     private var startupIsGood: Bool { startup.map { passes($0) } ?? true }
 
-    /// CONTRACT section 4: a given probe decides alone, else the worker's own notifications, else the implied one.
+    /// CONTRACT section 4: a given probe decides alone, else the worker's own notifications, else the implied one. But a
+    /// worker that takes no connection serves nobody (decision 0011).
     private func readinessIsGood(at now: Instant) -> Bool {
-        // Whoever decides: a worker that takes no connection serves nobody.
         if connection?.isBad == true { return false }
         if let readiness { return readiness.settings.method.isAsked ? readinessGood : passes(readiness) }
         if let notifiedReady { return notifiedReady }

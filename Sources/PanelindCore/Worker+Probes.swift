@@ -57,7 +57,7 @@ extension Worker {
             connection = connection ?? Probe(.connection, .ofConnection)
             connection?.begin(at: now)
         case .preparing, .spawning, .starting, .unready, .leaving, .sweeping, .gone:
-            break  // No request is sent there any more.
+            break  // It is not said to be ready.
         }
     }
 
@@ -171,6 +171,7 @@ extension Worker {
             return
         }
         var taken = false
+        let refused = connection?.isBad == true
         let pace: Probe.Pace =
             switch life {
             case .unready: kind == .liveness ? .steady : .failing
@@ -186,9 +187,7 @@ extension Worker {
                     beforeReady: firstReadyAt == nil))
         }
         switch kind {
-        case .startup: break
-        case .connection:
-            if probe.isGood { with(kind) { _ = $0.end() } }
+        case .startup, .connection: break
         case .readiness:
             if probe.isGood { readinessGood = true } else if probe.isBad { readinessGood = false }
         case .liveness:
@@ -201,6 +200,10 @@ extension Worker {
         settleReadiness(at: now, &out)
         // Just ready: the pace is the steady one from this answer on.
         if !before, isReady { with(kind) { $0.relax(at: now) } }
+        if kind == .connection, probe.isGood {
+            with(kind) { _ = $0.end() }
+            if refused, life == .unready { tellUnready(&out) }
+        }
         askWhatIsDue(at: now, &out)
     }
 

@@ -1,6 +1,6 @@
 //  Front.swift
 //  The public listener: owns its connections, asks Admission about each request and carries out what it says.
-//  The supervisor's route comes in, two edges go out. Read Admission.swift in Core, then Transaction.swift.
+//  The supervisor's route comes in, two edges and refused connections go out. Read Admission.swift in Core, then Transaction.swift.
 
 import Glibc
 import NIOCore
@@ -158,6 +158,13 @@ public final class Front {
         }
     }
 
+    /// Whether the worker's address takes a connection, asked as for a request; the answer may come inside this call.
+    public func tryConnection(to generation: Generation, _ answer: @escaping (PanelindCore.ProbeOutcome) -> Void) {
+        upstreams.tryConnection(to: generation) { error in
+            answer(UpstreamPool.isRefusal(error) ? .failed(ProbeErrors.text(error)) : .passed)
+        }
+    }
+
     /// A reload changed the settings; connections that wait already keep the limits of their waits.
     public func use(_ settings: FrontSettings) {
         self.settings = settings
@@ -188,10 +195,9 @@ public final class Front {
 
     func lost(_ id: RequestID, unsent: Bool) { run(admission.lost(id, unsent: unsent, at: clock())) }
 
-    /// No connection was made. Where nobody listens the supervisor hears of it; any other error is of a worker that is
-    /// busy, or of panelind.
+    /// No connection was made. The supervisor hears of it where the worker's address is why.
     func unreachable(_ id: RequestID, at generation: Generation?, _ error: CInt) {
-        if let generation, error == ECONNREFUSED || error == ENOENT {
+        if let generation, UpstreamPool.isRefusal(error) {
             hasNews = true
             onNews(.refused(generation))
         }

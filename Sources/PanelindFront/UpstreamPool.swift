@@ -17,6 +17,7 @@ final class UpstreamPool {
     private static let freshTime: TimeAmount = .milliseconds(500)
     /// A worker that neither answers nor says `100 Continue` for so long gets the body.
     private static let continueTime: TimeAmount = .seconds(3)
+    private static let connectTime: TimeAmount = .seconds(5)
     /// A unix socket's queue is full: asked again so often, every 10 ms.
     private static let queueTries = 100
 
@@ -119,31 +120,72 @@ final class UpstreamPool {
         _ transaction: Transaction, _ generation: Generation, _ path: String, _ owner: UInt32?, triesLeft: Int
     ) {
         guard transaction.isConnecting(to: generation) else { return }
-        let descriptor = socket(
-            AF_UNIX, CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
-        guard descriptor >= 0 else { return noDescriptor(transaction) }
-        guard Self.connect(descriptor, path) else {
-            let error = errno
-            Glibc.close(descriptor)
-            guard error == EAGAIN, triesLeft > 0 else { return transaction.unreachable(error) }
+        let (descriptor, error) = Self.dial(path, owner)
+        switch error {
+        case 0:
+            let connection = UpstreamConnection(pool: self, generation: generation, transaction: transaction)
+            finish(bootstrap(connection).withConnectedSocket(descriptor), connection)
+        case EMFILE, ENFILE: noDescriptor(transaction)
+        case EAGAIN where triesLeft > 0:
             front.loop.assumeIsolatedUnsafeUnchecked().scheduleTask(in: .milliseconds(10)) { [weak self] in
                 self?.connectUnix(transaction, generation, path, owner, triesLeft: triesLeft - 1)
             }
-            return
+        default: transaction.unreachable(error)
         }
-        if let owner, Self.user(listeningAt: descriptor) != owner {
-            Glibc.close(descriptor)
-            return transaction.unreachable(EPERM)
+    }
+
+    /// A connected socket, or the error; EPERM where another than the owner listens.
+    private static func dial(_ path: String, _ owner: UInt32?) -> (descriptor: CInt, error: CInt) {
+        let descriptor = socket(
+            AF_UNIX, CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
+        guard descriptor >= 0 else { return (-1, errno) }
+        var error: CInt = 0
+        if !connect(descriptor, path) {
+            error = errno
+        } else if let owner, user(listeningAt: descriptor) != owner {
+            error = EPERM
         }
-        let connection = UpstreamConnection(pool: self, generation: generation, transaction: transaction)
-        finish(bootstrap(connection).withConnectedSocket(descriptor), connection)
+        guard error != 0 else { return (descriptor, 0) }
+        Glibc.close(descriptor)
+        return (-1, error)
+    }
+
+    /// Whether this error of connect(2) is the worker's address's own. The others are of a worker that is busy, and of
+    /// panelind's descriptors, ports and memory.
+    static func isRefusal(_ error: CInt) -> Bool {
+        switch error {
+        case 0, EAGAIN, ETIMEDOUT, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL: false
+        default: true
+        }
+    }
+
+    /// Makes a connection as for a request and closes it: the error of connect(2), or 0. Inside this call for a unix
+    /// socket; after five seconds at the latest.
+    func tryConnection(to generation: Generation, _ answer: @escaping (CInt) -> Void) {
+        switch addresses[generation] {
+        case nil: answer(ECONNREFUSED)
+        case .unix(let path, let owner):
+            let (descriptor, error) = Self.dial(path, owner)
+            if error == 0 { Glibc.close(descriptor) }
+            answer(error)
+        case .tcp(let address):
+            ClientBootstrap(group: loop).connectTimeout(Self.connectTime).connect(to: address)
+                .assumeIsolatedUnsafeUnchecked().whenComplete { result in
+                    switch result {
+                    case .success(let channel):
+                        channel.close(promise: nil)
+                        answer(0)
+                    case .failure(let error): answer((error as? IOError)?.errnoCode ?? ETIMEDOUT)
+                    }
+                }
+        }
     }
 
     private func connectTCP(_ transaction: Transaction, _ generation: Generation, _ address: SocketAddress) {
         let connection = UpstreamConnection(pool: self, generation: generation, transaction: transaction)
         finish(
             bootstrap(connection).channelOption(.tcpOption(.tcp_nodelay), value: 1)
-                .connectTimeout(.seconds(5)).connect(to: address),
+                .connectTimeout(Self.connectTime).connect(to: address),
             connection)
     }
 

@@ -146,14 +146,17 @@ public final class ProbeAttempt {
 }
 
 /// The words for errors of a socket (errno(3)).
-enum ProbeErrors {
-    static func text(_ code: CInt) -> String {
+public enum ProbeErrors {
+    /// Two or three words for this error.
+    public static func text(_ code: CInt) -> String {
         switch code {
         case ECONNREFUSED: "connection refused"
         case ECONNRESET: "connection reset"
         case EPIPE: "connection closed"
         case ENOENT: "no such socket"
         case EACCES, EPERM: "permission denied"
+        case ELOOP: "a loop of links"
+        case EPROTOTYPE, ENOTSOCK: "no stream socket"
         case EHOSTUNREACH: "host unreachable"
         case ENETUNREACH: "network unreachable"
         case ETIMEDOUT: "connection timed out"

@@ -1,5 +1,5 @@
 //  Performer+Probes.swift
-//  One attempt of a probe: by HTTP, by a connection, by a command. Its timeout is the machine's.
+//  One attempt of a probe: by HTTP, by a connection, by a command, by the front. Its timeout is the machine's.
 //  Read after Performer.swift.
 
 import Glibc
@@ -12,6 +12,13 @@ import PanelindSystem
 extension Performer {
     func ask(_ generation: Generation, _ kind: ProbeKind, _ attempt: Int, _ probe: ProbeSettings) {
         guard let settings = settings(of: generation) else { return }
+        if kind == .connection, let front {
+            return front.tryConnection(to: generation) { [unowned self] outcome in
+                tell(generation, .answered(kind, attempt: attempt, outcome))
+                // From inside a step this does nothing: the driver takes the answer next.
+                driver.run()
+            }
+        }
         switch probe.method {
         case .exec(let command):
             run(command, generation, kind, attempt, settings)

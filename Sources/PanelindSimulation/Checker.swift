@@ -148,7 +148,7 @@ public final class Checker {
             let isRefused = step.actions.contains { if case .report(.reloadEnd(_, .some)) = $0 { true } else { false } }
             if !isRefused { offered = new }
         case .front(.refused(let generation)):
-            if let i = index(generation) { records[i].isDoubted = true }
+            if let i = index(generation), records[i].saysReady { records[i].isDoubted = true }
         case .operator, .front, .time, .flushed, .serviceBusy: break
         }
     }

@@ -129,7 +129,10 @@ extension World {
 
     func perform(_ action: FrontAction) {
         switch action {
-        case .route(let route): obey(front.admission.take(route, at: now), .take(route))
+        case .route(let route):
+            obey(front.admission.take(route, at: now), .take(route))
+            // Who comes while more than one batch waits goes behind it.
+            if route.target != nil, front.look().held > 0, plan.traffic != nil { welcome(1) }
         case .reportDrain(let generation): obey(front.admission.reportDrain(generation), .report(generation))
         case .cut(let generation): obey(front.admission.cut(generation, at: now), .cut(generation))
         case .dropIdle: front.kept = [:]

@@ -307,6 +307,8 @@ final class FrontChecker {
         require(it.isHeld, .noneRefusedEarly, "request \(id.number) is with \(it.worker.map { "\($0)" } ?? "nobody")")
         switch why {
         case .notReady(let reason):
+            // Never sent to the last worker that there is: it is nobody's failure.
+            if case .lastCall(let last) = route, it.worker == last, it.sentLosses == 0, reason == .draining { return }
             require(
                 route == .refuse(reason, retryAfter: retryAfter), .noneRefusedEarly,
                 "request \(id.number) is refused for \(reason) under \(route)")
@@ -329,9 +331,8 @@ final class FrontChecker {
     private func judgeFailure(_ id: RequestID, _ it: Seen, _ cause: AdmissionCause) {
         require(!it.hasHead, .oneOutcome, "request \(id.number) has an answer and gets 502")
         if case .lost(id, _) = cause, !it.isHeld { return }
-        // It could go again, were there a worker to come.
         var isHopeless = false
-        if case .lastCall(let last) = route, it.worker == last { isHopeless = true }
+        if case .lastCall(let last) = route, it.worker == last { isHopeless = it.sentLosses > 0 }
         require(
             it.isHeld && isHopeless, .noneRefusedEarly,
             "request \(id.number) gets 502 after \((now - it.heldSince).text) under \(route)")

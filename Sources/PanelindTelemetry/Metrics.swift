@@ -142,7 +142,9 @@ public final class Metrics {
         page.single(
             "panelind_restart_delay_seconds", .gauge, "The backoff before the next start; 0 where none is waited for.",
             delay.seconds)
-        page.family("panelind_probe_failures_total", .counter, "Failed attempts of probes, by probe.")
+        page.family(
+            "panelind_probe_failures_total", .counter,
+            "Failed attempts of probes, by probe; of connection the first of each time.")
         for (kind, count) in zip(ProbeKind.allCases, probeFailures) {
             page.sample("panelind_probe_failures_total", [("probe", kind.rawValue)], count)
         }

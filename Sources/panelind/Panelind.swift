@@ -26,7 +26,7 @@ struct Panelind: ParsableCommand {
         do {
             // The parser's own `help` answers with the overview, and 0, whatever it is asked about.
             let words = CommandLine.arguments.dropFirst()
-            if words.first == "help", let name = words.dropFirst().first, !name.hasPrefix("-"),
+            if words.first == "help", let name = words.dropFirst().first, name != "help", !name.hasPrefix("-"),
                 !configuration.subcommands.contains(where: { "\($0)".lowercased() == name })
             {
                 throw ValidationError("cannot help with '\(name)': there is no such command")

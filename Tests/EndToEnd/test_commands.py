@@ -27,7 +27,7 @@ def test_the_version_is_one_line_by_semver():
     assert re.fullmatch(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?\n", done.stdout)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"]])
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"], ["help", "help"]])
 def test_help(words):
     done = run(*words)
     assert done.returncode == 0

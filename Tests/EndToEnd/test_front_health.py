@@ -5,6 +5,7 @@
 import json
 import os
 import signal
+import socket
 import time
 
 import pytest
@@ -322,15 +323,26 @@ def test_a_refused_connection_makes_a_living_worker_unready_until_it_takes_one(p
     assert daemon.stop() == 0
 
 
-def test_a_removed_socket_makes_a_living_worker_unready(panelind):
+REPLACED = {
+    "nothing": (lambda path: None, "no such socket"),
+    "a link to itself": (lambda path: os.symlink(path, path), "a loop of links"),
+    "a datagram socket": (lambda path: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).bind(path), "no stream socket"),
+}
+
+
+@pytest.mark.parametrize("what", REPLACED)
+def test_what_is_in_place_of_its_socket_makes_a_living_worker_unready(panelind, what):
+    replace, reason = REPLACED[what]
     port = free_port()
     daemon = panelind(["dump-state state", "listen unix {socket}"], {"serve.listen": f"127.0.0.1:{port}", "serve.hold": "60s"})
     daemon.ready()
     arguments = json.loads((daemon.directory / "state").read_text())["argv"]
-    os.unlink(arguments[arguments.index("unix") + 1])
+    path = arguments[arguments.index("unix") + 1]
+    os.unlink(path)
+    replace(path)
     with Client(port) as client:
         client.get("/")
-        assert daemon.wait_event("worker_unready")["reason"] == "no such socket"
+        assert daemon.wait_event("worker_unready")["reason"] == reason
         assert http(port, "/ready").status == 503
     assert daemon.stop() == 0
 
@@ -346,3 +358,23 @@ def test_a_death_under_load_is_a_death_and_no_refused_connection(front):
         one.daemon.ready(6)
     assert one.daemon.events("worker_unready") == []
     assert one.daemon.stop() == 0
+
+
+def test_what_waits_for_a_worker_that_refuses_is_answered_503_by_a_stop(panelind):
+    """Nothing of it was sent: it may be made again elsewhere, and no worker has failed on it."""
+    port = free_port()
+    daemon = panelind(["listen {port}", "on USR1 stop-listening", "on USR1 print closed"],
+                      {"serve.listen": f"127.0.0.1:{port}", "serve.hold": "60s"})
+    daemon.ready()
+    daemon.send(signal.SIGUSR1)
+    daemon.wait_message("closed")
+    with Client(port) as get, Client(port) as post:
+        get.get("/")
+        daemon.wait_event("worker_unready")
+        post.post("/", b"x")
+        wait_until(lambda: json.loads(http(port, "/ready").body)["state"] == "unready", "unready")
+        daemon.send(signal.SIGTERM)
+        for client in (get, post):
+            answer_ = client.answer()
+            assert (answer_.status, answer_.has("retry-after")) == (503, True), answer_
+    assert daemon.wait() == 0

@@ -1,5 +1,5 @@
 # test_why.py
-# Twelve real failures, and what `panelind why` says of each: golden answers in golden/why, times and numbers left out.
+# Fifteen real failures, and what `panelind why` says of each: golden answers in golden/why, times and numbers left out.
 # UPDATE_GOLDEN=1 writes them anew; read every one of them then as a person on call would.
 
 import os

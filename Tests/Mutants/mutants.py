@@ -102,7 +102,10 @@ MUTANTS = [
      "if let watchdogAt, watchdogAt <= now,", "if let watchdogAt, watchdogAt < .zero,"),
     # Admission
     ("a new request overtakes those that wait", "Admission.swift",
-     "if queue.isEmpty, let worker = freeWorker(not: nil) {", "if let worker = freeWorker(not: nil) {"),
+     "if queue.isEmpty, let worker = freeWorker(not: nil), !retries", "if let worker = freeWorker(not: nil), !retries"),
+    ("a new request overtakes those that were lost", "Admission.swift",
+     "let worker = freeWorker(not: nil), !retries.contains(where: { $0.loser != worker }) {",
+     "let worker = freeWorker(not: nil) {"),
     ("a worker gets one more than it may have", "Admission.swift",
      "inFlight(of: routed) < settings.concurrency", "inFlight(of: routed) <= settings.concurrency"),
     ("a POST is made again", "Admission.swift",
@@ -143,6 +146,8 @@ MUTANTS = [
      "if probe.isGood { with(kind) { _ = $0.end() } }", "break"),
     ("the end of one whose successor starts is no unplanned one", "Supervisor+Workers.swift",
      "nextIsUnplanned = true\n            if role", "nextIsUnplanned = role != .successor\n            if role"),
+    ("a connection that was refused at the last call is a failure of the worker", "Admission.swift",
+     "requests[id]?.wasSent == true ? .fail(id)", "requests[id] != nil ? .fail(id)"),
 ]
 
 # Faults that only a rare world shows, and one of those worlds.

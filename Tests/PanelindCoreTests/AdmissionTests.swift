@@ -317,6 +317,36 @@ struct AdmissionTests {
 
     // MARK: Drain
 
+    @Test("in a last call a request that was never sent is refused, to be made again elsewhere")
+    func neverSent() {
+        let refused = { (id: RequestID) in
+            AdmissionAction.refuse(id, .notReady(.draining), retryAfter: .seconds(1))
+        }
+        var front = Front(.lastCall(Self.g1))
+        let id = front.post()
+        front.lose(id, unsent: true)
+        #expect(front.fate(id) == [.forward(id, Self.g1), refused(id)])
+        var held = Front()
+        let other = held.post()
+        held.lose(other, unsent: true)
+        held.route(.lastCall(Self.g1))
+        #expect(held.fate(other) == [.forward(other, Self.g1), refused(other)])
+    }
+
+    @Test("who comes while a batch of lost requests still waits goes behind them")
+    func behindTheLost() {
+        var front = Front { $0.heldRequests = 500 }
+        let lost = (0..<200).map { _ in front.get() }
+        for id in lost { front.lose(id) }
+        front.route(.forward(Self.g2))
+        let late = front.get()
+        #expect(front.fate(late).isEmpty)
+        front.pass(.milliseconds(1))
+        #expect(front.fate(late) == [.forward(late, Self.g2)])
+        #expect(
+            front.log.lastIndex(of: .forward(late, Self.g2))! > front.log.lastIndex(of: .forward(lost[199], Self.g2))!)
+    }
+
     @Test("a last call serves and closes connections, and a refusal of a stop closes them too")
     func lastCall() {
         var front = Front()

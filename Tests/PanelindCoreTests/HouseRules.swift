@@ -164,7 +164,7 @@ struct HouseRules {
     @Test("the core stays an afternoon's reading (docs/decisions/0001)")
     private func coreSize() {
         let lines = House.sources.filter { $0.module == "PanelindCore" }.map { $0.lines.count - 1 }.reduce(0, +)
-        #expect(lines <= 3450)
+        #expect(lines <= 3500)
     }
 
     @Test("a source opens with its name and what it decides, in three lines", arguments: House.sources)

@@ -188,6 +188,24 @@ struct ReadinessTests {
         #expect(failures == 2, "one record for each time")
     }
 
+    @Test("one that takes connections again but does not serve is unready for another reason, and that is told")
+    func anotherReason() {
+        var machine = Machine()
+        machine.becomeReady()
+        machine.send(.front(.refused(machine.current)))
+        machine.pass(.milliseconds(5))
+        machine.answer(.connection, .failed("connection refused"))
+        machine.pass(.seconds(10))
+        for _ in 1...3 {
+            machine.answer(.readiness, .failed("HTTP 503"))
+            machine.pass(.seconds(1))
+        }
+        machine.answer(.connection, .passed)
+        #expect(machine.state == .unready)
+        #expect(machine.rules.last == .readinessFailed("HTTP 503"))
+        #expect(machine.reports.last == .workerUnready(machine.current, reason: "HTTP 503"))
+    }
+
     @Test("a refusal that was none changes nothing")
     func refusedOnce() {
         var machine = Machine()

@@ -287,6 +287,20 @@ struct CheckerTests {
         #expect(bench.broken == .drainEnds)
     }
 
+    @Test("a question at the worker's address that no refusal led to is found")
+    func needlessQuestion() {
+        let ask = Action.worker(g1, .ask(.connection, attempt: 1, ProbeSettings(.tcp(""))))
+        let asked = Bench()
+        asked.ready()
+        asked.step(.front(.refused(g1)))
+        asked.step(.time, [ask])
+        #expect(asked.broken == nil)
+        let needless = Bench()
+        needless.ready()
+        needless.step(.time, [ask])
+        #expect(needless.broken == .oneQuestion)
+    }
+
     @Test("a delay outside of the policy's bounds is found")
     func wrongDelay() {
         let bench = Bench()
