@@ -27,7 +27,7 @@ def test_the_version_is_one_line_by_semver():
     assert re.fullmatch(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?\n", done.stdout)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"], ["help", "help"]])
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"]])
 def test_help(words):
     done = run(*words)
     assert done.returncode == 0
@@ -35,7 +35,7 @@ def test_help(words):
         assert re.search(rf"^  {command}\b", done.stdout, re.M)
 
 
-@pytest.mark.parametrize("command, option", [("run", "--config"), ("check", "--json"), ("probe", "--timeout")])
+@pytest.mark.parametrize("command, option", [("run", "--config"), ("check", "--json"), ("probe", "--timeout"), ("help", "--version")])
 def test_help_of_a_command(command, option):
     for words in (["help", command], [command, "--help"]):
         done = run(*words)

@@ -326,8 +326,14 @@ def test_a_refused_connection_makes_a_living_worker_unready_until_it_takes_one(p
 REPLACED = {
     "nothing": (lambda path: None, "no such socket"),
     "a link to itself": (lambda path: os.symlink(path, path), "a loop of links"),
-    "a datagram socket": (lambda path: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).bind(path), "no stream socket"),
+    "a datagram socket": (lambda path: datagram_socket(path), "no stream socket"),
 }
+
+
+def datagram_socket(path):
+    other = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    other.bind(path)
+    return other
 
 
 @pytest.mark.parametrize("what", REPLACED)
@@ -339,10 +345,10 @@ def test_what_is_in_place_of_its_socket_makes_a_living_worker_unready(panelind, 
     arguments = json.loads((daemon.directory / "state").read_text())["argv"]
     path = arguments[arguments.index("unix") + 1]
     os.unlink(path)
-    replace(path)
+    kept = replace(path)
     with Client(port) as client:
         client.get("/")
-        assert daemon.wait_event("worker_unready")["reason"] == reason
+        assert daemon.wait_event("worker_unready")["reason"] == reason, kept
         assert http(port, "/ready").status == 503
     assert daemon.stop() == 0
 
