@@ -199,8 +199,7 @@ extension Rule {
     fileprivate var isVerdict: Bool {
         switch self {
         case .connectionRefused, .firstFailureAfterReady, .successorStarts, .backoff, .cleanEnd, .limitExceeded,
-            .permanentExitCode, .commandUnusable,
-            .noProcess, .policyNever, .cleanEndOnFailure:
+            .permanentExitCode, .commandUnusable, .noProcess, .policyNever, .cleanEndOnFailure:
             true
         default: false
         }

@@ -52,10 +52,8 @@ public enum Rule: Hashable, Sendable {
         case .drainOver: "stop.drain"
         case .graceOver: "stop.grace"
         case .firstStart, .firstFailureAfterReady, .successorStarts, .noProcess, .stopRequested, .secondInterrupt,
-            .restartRequested,
-            .reloadRequested, .reloadFailed, .becameReady, .connectionRefused, .leaderGone, .drained, .onlyStreamsLeft,
-            .treeEmpty,
-            .unkillable, .clockGap:
+            .restartRequested, .reloadRequested, .reloadFailed, .becameReady, .connectionRefused, .leaderGone, .drained,
+            .onlyStreamsLeft, .treeEmpty, .unkillable, .clockGap:
             nil
         }
     }

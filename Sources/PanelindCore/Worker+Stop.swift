@@ -130,7 +130,7 @@ extension Worker {
         return plan.isBoundToStop ? min(max(plan.killBy, plan.killedSince) + Self.unkillableInStop, atLast) : atLast
     }
 
-    /// Not even KILL ended the leader: it sleeps in the kernel, or panelind may not signal it. It is reported and left behind.
+    /// Not even KILL ended the leader: it sleeps in the kernel, or panelind may not signal it. It is left behind.
     private mutating func giveUpKilling(_ plan: StopPlan, at now: Instant, _ out: inout Decisions) {
         setEnding(nil, ResourceUse(), cause(of: plan), requested: plan.reason.isRequested, at: now)
         let leader = Survivor(pid: pid, command: "", uninterruptible: true)

@@ -1,6 +1,6 @@
 //  Front.swift
 //  The public listener: owns its connections, asks Admission about each request and carries out what it says.
-//  The supervisor's route comes in, two edges and refused connections go out. Read Admission.swift in Core, then Transaction.swift.
+//  A route comes in; two edges and refused connections go out. Read Admission.swift in Core, then Transaction.swift.
 
 import Glibc
 import NIOCore
