@@ -127,8 +127,8 @@ MUTANTS = [
     ("lost requests are forgotten by a refusal", "Admission.swift",
      "for id in retries.map(\\.id) + queue {", "for id in queue {"),
     ("a route lets nobody go", "Admission.swift",
-     ".fail(retry.id), &out) }\n        }\n        release(at: now, &out)\n        return out\n    }\n\n    /// A reload",
-     ".fail(retry.id), &out) }\n        }\n        return out\n    }\n\n    /// A reload"),
+     "lastLoss(retry.id), &out) }\n        }\n        release(at: now, &out)\n        return out\n    }\n\n    /// A reload",
+     "lastLoss(retry.id), &out) }\n        }\n        return out\n    }\n\n    /// A reload"),
     ("requests wait for twice the hold", "Admission.swift",
      "requests[id].map { $0.heldSince + settings.hold }", "requests[id].map { $0.heldSince + settings.hold * 2 }"),
     ("a lost request has no deadline", "Admission.swift",
@@ -143,7 +143,7 @@ MUTANTS = [
     ("a worker that refuses connections is ready", "Worker+Life.swift",
      "if connection?.isBad == true { return false }", ""),
     ("one that takes connections again is asked on", "Worker+Probes.swift",
-     "if probe.isGood { with(kind) { _ = $0.end() } }", "break"),
+     "with(kind) { _ = $0.end() }\n            if refused", "if refused"),
     ("the end of one whose successor starts is no unplanned one", "Supervisor+Workers.swift",
      "nextIsUnplanned = true\n            if role", "nextIsUnplanned = role != .successor\n            if role"),
     ("a connection that was refused at the last call is a failure of the worker", "Admission.swift",
@@ -151,7 +151,7 @@ MUTANTS = [
 ]
 
 # Faults that only a rare world shows, and one of those worlds.
-RARE = {"a late timer refuses whom the batch kept back": 84561}
+RARE = {"a late timer refuses whom the batch kept back": 84561, "a new request overtakes those that were lost": 14399}
 
 
 def compile(module: str, files: list[pathlib.Path], into: pathlib.Path, *options: str) -> None:
