@@ -127,6 +127,25 @@ struct WhyTests {
         #expect(text.has("boo"))
     }
 
+    @Test(
+        "advice fits the reason why a worker is unready",
+        arguments: [
+            ("connection refused", true, "nobody listens"), ("permission denied", true, "another user"),
+            ("HTTP 503", false, "answers that it cannot serve"), ("no answer in 1s", false, "overloaded"),
+        ])
+    func unreadiness(reason: String, isRefused: Bool, words: String) {
+        var story = Story()
+        story.begin()
+        story.started(1)
+        story.ready(1)
+        story.step(
+            to: .unready, rules: [isRefused ? .connectionRefused(reason) : .readinessFailed(reason)],
+            [.workerUnready(Generation(1), reason: reason)])
+        let why = story.why(serving: 1)
+        #expect(why.advice?.has(words) == true, "\(why.advice ?? "none")")
+        #expect(why.summary.has(isRefused ? "refusing connections" : "readiness probe"))
+    }
+
     @Test("every rule and every report has a sentence without an empty part")
     func sentences() {
         let rules: [Rule] = [
