@@ -46,8 +46,8 @@ enum Advice {
     static func aboutUnready(_ what: Moment.What?, facts: Facts) -> String {
         switch what {
         case .unready("permission denied", isRefused: true):
-            return "panelind may not connect to the worker's address: does its socket's mode keep panelind's user out, or "
-                + "does another user than worker.user listen there? `ls -l` and `ss -xlp` say whose it is."
+            return "panelind may not connect to the worker's address: does its socket's mode keep panelind's user out, "
+                + "or does another user than worker.user listen there? `ls -l` and `ss -xlp` say whose it is."
         case .unready(_, isRefused: true):
             return "the process runs but nobody listens at its address: did it close its listener or remove its socket "
                 + "(a server that shuts down and hangs in that)? panelind restarts nothing for this without a "
