@@ -102,13 +102,17 @@ def try_case(case, title, contender, place, base):
 
 
 def end_all(directory):
-    """Whoever names this run's directory on the command line or stands in it, is its own to end."""
+    """Whoever has this run's directory on the command line or in the environment is its own to end.
+
+    panelind is ended by KILL here, and a descendant that holds a listener has a command line without the directory.
+    """
     mine = str(directory).encode()
     for _ in range(50):
         left = []
         for name in filter(str.isdigit, os.listdir("/proc")):
             try:
-                if mine in pathlib.Path(f"/proc/{name}/cmdline").read_bytes() and int(name) != os.getpid():
+                place = pathlib.Path("/proc", name)
+                if int(name) != os.getpid() and any(mine in (place / it).read_bytes() for it in ("cmdline", "environ")):
                     left.append(int(name))
             except OSError:
                 pass
