@@ -64,7 +64,7 @@ public enum Notification: Hashable, Sendable {
 
 /// What the front says.
 public enum FrontEvent: Hashable, Sendable {
-    /// This generation's address refused a connection: nobody listens there.
+    /// This generation's address took no connection: nobody listens there, or not for panelind.
     case refused(Generation)
     /// Answers `reportDrain`: nothing is in flight to this generation.
     case drained(Generation)

@@ -188,12 +188,18 @@ struct ReadinessTests {
         #expect(failures == 2, "one record for each time")
     }
 
-    @Test("one that takes connections again but does not serve is unready for another reason, and that is told")
-    func anotherReason() {
+    /// A ready machine whose front was refused a connection, and which asks about it.
+    static func doubted() -> Machine {
         var machine = Machine()
         machine.becomeReady()
         machine.send(.front(.refused(machine.current)))
         machine.pass(.milliseconds(5))
+        return machine
+    }
+
+    @Test("one that takes connections again but does not serve is unready for another reason, and that is told")
+    func anotherReason() {
+        var machine = Self.doubted()
         machine.answer(.connection, .failed("connection refused"))
         machine.pass(.seconds(10))
         for _ in 1...3 {
@@ -208,10 +214,7 @@ struct ReadinessTests {
 
     @Test("a refusal that was none changes nothing")
     func refusedOnce() {
-        var machine = Machine()
-        machine.becomeReady()
-        machine.send(.front(.refused(machine.current)))
-        machine.pass(.milliseconds(5))
+        var machine = Self.doubted()
         machine.answer(.connection, .passed)
         #expect(machine.state == .ready)
         #expect(!machine.reports.contains { if case .workerUnready = $0 { true } else { false } })
